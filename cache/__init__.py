@@ -1,0 +1,1 @@
+"""The cached data set: format, loader, pages."""

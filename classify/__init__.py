@@ -1,0 +1,1 @@
+"""Cache in, model out: train, evaluate, predict."""

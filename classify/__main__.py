@@ -1,0 +1,6 @@
+"""`python -m classify`."""
+
+from classify.cli import main
+
+if __name__ == "__main__":
+    main()

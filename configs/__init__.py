@@ -1,0 +1,1 @@
+"""Presets (YAML), the typed settings they fill, errors, the terminal: what the other packages stand on."""

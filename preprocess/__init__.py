@@ -1,0 +1,1 @@
+"""Photos in, cache out: find the face, cut the figure, crop."""
