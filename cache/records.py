@@ -51,7 +51,8 @@ class Record:
         mtime_ns: the source file's time of last change.
         width, height: of the upright photo, px; 0 where it is unreadable.
         box: the face, xyxy, float px of the upright photo, or None.
-        landmarks: left eye, right eye, nose, left and right mouth corner (as seen in the photo), x y x y ..., px.
+        landmarks: left eye, right eye, nose, left and right mouth corner as seen in the photo,
+            x y x y ..., px, or None.
         crop: what was cut: centre x, centre y, width, height (px of the upright photo), angle
             (degrees by which the crop's frame is turned clockwise).
         score: the detector's confidence, 0..1, or None where no detector saw the face.
@@ -138,5 +139,5 @@ def _known(column: str) -> bool:
 
 def _record(row: dict[str, Any]) -> Record:
     labels = {k.removeprefix(LABEL): v for k, v in row.items() if k.startswith(LABEL)}
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items() if k in FIXED}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items() if k in FIXED}
     return Record(labels=labels, **values)

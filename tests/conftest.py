@@ -1,0 +1,27 @@
+"""What every test may ask for. Real photos and networks are optional: tests that use them skip without."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(os.environ.get("FIGUREGROUND_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def real_photos() -> Path:
+    """Folder with `people/{images,alpha}` and `masks/{with_mask,without_mask}`: real photos."""
+    if not (SHARED / "photos").is_dir():
+        pytest.skip("no real photos beside the project (FIGUREGROUND_SHARED)")
+    return SHARED / "photos"
+
+
+@pytest.fixture(scope="session")
+def portrait_network() -> Path:
+    """A real segmentation network: f32 [n 3 256 256] RGB 0..1 -> f32 [n 1 256 256] probability of figure."""
+    path = SHARED / "models" / "portrait_prisma.onnx"
+    if not path.is_file():
+        pytest.skip("no real network beside the project (FIGUREGROUND_SHARED)")
+    return path
