@@ -15,6 +15,9 @@ from configs.settings import Settings
 Box = tuple[float, float, float, float]
 Fill = Literal["edge", "black", "mean"]
 
+MAX_CUT_PX = 2**25
+"""Larger cuts (a strip of 1 x 50,000 px fitted to a square) are made on a shrunken copy."""
+
 
 class CropSettings(Settings):
     """How a crop is laid around a face.
@@ -23,7 +26,8 @@ class CropSettings(Settings):
         margin: added on each side, in face sizes (a face's size is the longer side of its box):
             one number, or left, top, right, bottom.
         align: turn the crop so that the eyes are level.
-        fill: what stands where the crop reaches beyond the photo: its edge drawn out, black, or its mean colour.
+        fill: what stands where the crop reaches beyond the photo: its edge drawn out, black,
+            or its mean colour.
     """
 
     margin: float | tuple[float, float, float, float] = 0.6
@@ -102,6 +106,11 @@ def extract(rgb: np.ndarray, frame: Frame, *, size: tuple[int, int], fill: Fill 
     Returns:
         u8[size 3], shrunk by area averaging or enlarged bilinearly.
     """
+    shrink = math.sqrt(frame.width * frame.height / MAX_CUT_PX)
+    if shrink > 1:
+        rows, columns = (max(1, round(side / shrink)) for side in rgb.shape[:2])
+        frame = scaled(frame, columns / rgb.shape[1], rows / rgb.shape[0])
+        rgb = cv2.resize(rgb, (columns, rows), interpolation=cv2.INTER_AREA)
     width, height = max(1, round(frame.width)), max(1, round(frame.height))
     if frame.angle:
         cut = _cut_turned(rgb, frame, width, height, fill)
@@ -119,7 +128,7 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def inside(frame: Frame, width: int, height: int, *, size: tuple[int, int]) -> np.ndarray | None:
-    """Which pixels of a crop lie on the photo (and not beyond its edge): bool[size], or None for all of them."""
+    """Which pixels of a crop lie on the photo, not beyond its edge: bool[size], or None for all."""
     x0, y0, x1, y1 = corners_of(frame)
     if x0 >= 0 and y0 >= 0 and x1 <= width and y1 <= height:
         return None

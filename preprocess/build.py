@@ -1,0 +1,195 @@
+"""The pipeline: photos -> faces -> crops -> figures -> shards of a cache. Read it from `build` downwards."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from cache.format import Cache, Recipe
+from cache.format import open as open_cache
+from cache.records import Record
+from cache.writer import Listed, Writer
+from configs import terminal
+from configs.errors import UserError
+from preprocess.cut import Block, Tools, cut_chunks, load_tools
+from preprocess.photos import Source
+from preprocess.plan import Plan, chunked, make_plan
+from preprocess.settings import BuildSettings
+
+VERSION = 1
+"""Of the pipeline; raised when the same photo and settings give other pixels."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a build did.
+
+    Attributes:
+        records: in the cache now.
+        new: records made by this build.
+        statuses, rungs: how many records of the cache by each.
+        seconds: of this build by stage; "total" is by the clock.
+    """
+
+    records: int
+    new: int
+    statuses: dict[str, int]
+    rungs: dict[str, int]
+    seconds: dict[str, float]
+
+
+def build(
+    sources: Sequence[Source],
+    settings: BuildSettings,
+    out: Path,
+    *,
+    source: Path,
+    layout: str = "auto",
+    device: str = "auto",
+    jobs: int | None = None,
+) -> Summary:
+    """Make a cache of photos, or bring it up to date: only what is new or changed is looked at.
+
+    Args:
+        sources: the photos, all of them: what is missing here leaves the cache.
+        settings: all that determines the pixels.
+        out: the cache's folder; made where it is missing.
+        source, layout: where the photos were listed, for `preprocess update` and the gallery.
+        device: "cpu", "cuda", or "auto".
+        jobs: threads for decoding and cutting; None: one a core.
+
+    Raises:
+        UserError: another recipe in `out`, another build at work there, no such device or network,
+            a full disk.
+    """
+    begin = time.perf_counter()
+    tools = load_tools(settings, device)
+    recipe = recipe_of(tools, source=source, layout=layout)
+    seconds: Counter[str] = Counter(load=time.perf_counter() - begin)
+    with Writer(out, recipe) as writer:
+        plan = make_plan(sources, writer.cache)
+        new = _cut_and_commit(plan, tools, writer, seconds, jobs or os.cpu_count() or 1)
+        started = time.perf_counter()
+        listing = [Listed(s.key, s.group, s.labels, s.bytes, s.mtime_ns) for s in sources]
+        cache = writer.finish(listing)
+        seconds["index"] = time.perf_counter() - started
+    seconds["total"] = time.perf_counter() - begin
+    return summarise(cache, new, seconds)
+
+
+def _cut_and_commit(plan: Plan, tools: Tools, writer: Writer, seconds: Counter[str], jobs: int) -> int:
+    """Cut all chunks of a plan, committing each while the next is being cut; the number of new records."""
+    new = 0
+    photos = sum(map(len, plan.chunks))
+    with terminal.bar(photos, label=tools.settings.method) as bar, ThreadPoolExecutor(1) as committer:
+        waiting: Future[str] | None = None
+        for chunk, block in zip(
+            plan.chunks, cut_chunks(plan.chunks, tools, plan.known, jobs=jobs), strict=True
+        ):
+            seconds.update(block.seconds)
+            started = time.perf_counter()
+            if waiting:
+                waiting.result()
+            seconds["write"] += time.perf_counter() - started
+            waiting = committer.submit(writer.commit, block.records, block.rgb, block.alpha)
+            new += len(block.records)
+            bar.update(len(chunk))
+        if waiting:
+            waiting.result()
+    return new
+
+
+def recipe_of(tools: Tools, *, source: Path | None = None, layout: str = "auto") -> Recipe:
+    """What determines the pixels (`identity`), and what they were made with."""
+    settings = tools.settings
+    identity: dict[str, object] = {
+        "version": VERSION,
+        "method": settings.method,
+        "size": list(settings.shape),
+        "crop": settings.crop.model_dump(mode="json"),
+    }
+    if tools.networks:
+        identity["detect"] = {**settings.detect.model_dump(mode="json"), "weights": tools.networks.sha256}
+    if tools.segmenter:
+        identity["segment"] = tools.segmenter.identity
+    made_with: dict[str, object] = {
+        "settings": settings.model_dump(mode="json"),
+        "source": str(source.resolve()) if source else None,
+        "layout": layout,
+        "device": tools.device,
+        "versions": {
+            name: version(name) for name in ("figureground", "torch", "opencv-python-headless", "numpy")
+        },
+    }
+    if tools.segmenter:
+        made_with["segmenter"] = tools.segmenter.made_with
+    return Recipe(identity, made_with)
+
+
+def settings_of(recipe: Recipe) -> BuildSettings:
+    """The settings that a recipe was made from."""
+    return BuildSettings.model_validate(recipe.made_with["settings"])
+
+
+def crops(
+    sources: Sequence[Source], recipe: Recipe, *, device: str = "auto", jobs: int | None = None
+) -> Iterator[tuple[Record, np.ndarray | None, np.ndarray | None]]:
+    """Cut photos by a cache's very recipe, without a cache.
+
+    The same photo gives the same bytes as in the cache, but where it needed its person's other photos
+    (rung `person`) and they are not among `sources`.
+
+    Yields:
+        A record with its crop u8[h w 3] and its alpha u8[h w], each or None; person by person, so not
+        in the order of `sources`.
+
+    Raises:
+        UserError: the recipe's network is not the one on this machine.
+    """
+    tools = load_tools(settings_of(recipe), device)
+    here = recipe_of(tools)
+    differing = [key for key, value in recipe.identity.items() if here.identity.get(key) != value]
+    if differing:
+        raise UserError(
+            f"photos would be cut in another way here than the run's cache was ({', '.join(differing)} differ): "
+            "use the same network file and version of figureground, or predict from a cache"
+        )
+    chunks = chunked(sources, {s.key for s in sources})
+    for block in cut_chunks(chunks, tools, {}, jobs=jobs or os.cpu_count() or 1):
+        yield from unpack(block)
+
+
+def unpack(block: Block) -> Iterator[tuple[Record, np.ndarray | None, np.ndarray | None]]:
+    """The records of a block, each with its pixels, if it has any."""
+    at = 0
+    for record in block.records:
+        if record.status == "unreadable":
+            yield record, None, None
+            continue
+        yield record, block.rgb[at], None if block.alpha is None else block.alpha[at]
+        at += 1
+
+
+def summarise(cache: Cache, new: int, seconds: Counter[str]) -> Summary:
+    """Counts of a cache after a build."""
+    count = {name: Counter(cache.table.column(name).to_pylist()) for name in ("status", "rung")}
+    return Summary(len(cache), new, dict(count["status"]), dict(count["rung"]), dict(seconds))
+
+
+def update_arguments(path: Path) -> tuple[Path, str, BuildSettings]:
+    """Source, layout and settings by which a cache was built, to build it again."""
+    recipe = open_cache(path).recipe
+    source = recipe.made_with.get("source")
+    if not source:
+        raise UserError(
+            f"{path}: its recipe does not say where its photos were; run preprocess build with SOURCE"
+        )
+    return Path(source), recipe.made_with["layout"], settings_of(recipe)
