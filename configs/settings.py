@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model, model_serializer
 
 from configs.errors import UserError, did_you_mean
 
@@ -30,6 +30,10 @@ class Chosen(Settings):
 
     name: str
     settings: dict[str, Any] = {}
+
+    @model_serializer
+    def _as_in_yaml(self) -> dict[str, Any]:
+        return {"name": self.name, **self.settings}
 
 
 S = TypeVar("S", bound=Settings)

@@ -81,8 +81,11 @@ def build(
         listing = [Listed(s.key, s.group, s.labels, s.bytes, s.mtime_ns) for s in sources]
         cache = writer.finish(listing)
         seconds["index"] = time.perf_counter() - started
-    seconds["total"] = time.perf_counter() - begin
-    return summarise(cache, new, seconds)
+        seconds["total"] = time.perf_counter() - begin
+        summary = summarise(cache, new, seconds)
+        if new:
+            writer.log(new=new, records=summary.records, seconds=summary.seconds)
+    return summary
 
 
 def _cut_and_commit(plan: Plan, tools: Tools, writer: Writer, seconds: Counter[str], jobs: int) -> int:
@@ -159,7 +162,7 @@ def crops(
     differing = [key for key, value in recipe.identity.items() if here.identity.get(key) != value]
     if differing:
         raise UserError(
-            f"photos would be cut in another way here than the run's cache was ({', '.join(differing)} differ): "
+            f"photos would be cut otherwise here than the run's cache was ({', '.join(differing)} differ): "
             "use the same network file and version of figureground, or predict from a cache"
         )
     chunks = chunked(sources, {s.key for s in sources})

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from cache.records import Label
+from configs import terminal
 from configs.errors import UserError, did_you_mean
 
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -95,8 +96,12 @@ def recognise(keys: list[str]) -> str:
 
 def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
     """Key and path of each photo below a folder; links are followed, each folder entered once."""
+
+    def closed(error: OSError) -> None:
+        terminal.note(f"left out: {error.filename}: {error.strerror}")
+
     entered = set()
-    for root, folders, files in os.walk(folder, followlinks=True):
+    for root, folders, files in os.walk(folder, followlinks=True, onerror=closed):
         state = Path(root).stat()
         if (state.st_dev, state.st_ino) in entered:
             folders.clear()
