@@ -1,0 +1,273 @@
+"""The ladder: what to try, step by step, where the plain detector sees no face; and which face to keep.
+
+Each rung looks at other copies of a photo (with a border, larger, turned) or with lower thresholds, and only
+at the photos on which all rungs before it found nothing. What a rung finds must look like a face.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import cv2
+import numpy as np
+from pydantic import Field
+
+from configs.settings import Settings
+from preprocess.detect import Face, Networks, detect
+
+Box = tuple[float, float, float, float]
+Rung = Literal["fine", "padded", "enlarged", "rotated", "lower"]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+AT_ONCE = 32
+"""Photos whose copies are held at once: bounds the memory of a rung."""
+
+
+class DetectSettings(Settings):
+    """What counts as a face, and which of several is kept.
+
+    Attributes:
+        min_face: the smallest face looked for, as a share of the photo's shorter side.
+        fine: the same for the pass over photos without such a face.
+        thresholds: the least score at the three networks.
+        lower: the same for the last rung.
+        factor: from one level of the image pyramid to the next.
+        rungs: which steps may be tried after the plain one, in this order.
+        pick: which face: the "prominent" one (size weighted by closeness to the centre), the "largest",
+            the most "central", the most "confident", or "all", the prominent one first.
+    """
+
+    min_face: Share = 0.15
+    fine: Share = 0.05
+    thresholds: tuple[Share, Share, Share] = (0.6, 0.7, 0.7)
+    lower: tuple[Share, Share, Share] = (0.5, 0.5, 0.4)
+    factor: Annotated[float, Field(gt=0.1, lt=0.95)] = 0.709
+    rungs: tuple[Rung, ...] = ("fine", "padded", "enlarged", "rotated", "lower")
+    pick: Literal["prominent", "largest", "central", "confident", "all"] = "prominent"
+
+
+@dataclass(frozen=True)
+class Found:
+    """The faces kept of one photo, the chosen one first, and the rung that saw them."""
+
+    faces: tuple[Face, ...]
+    rung: str
+
+
+@dataclass(frozen=True)
+class View:
+    """How a copy is made from a photo: p -> `matrix` @ (x, y, 1), onto a canvas of this size."""
+
+    matrix: np.ndarray
+    width: int
+    height: int
+
+    def copy(self, image: np.ndarray) -> np.ndarray:
+        size = (self.width, self.height)
+        return cv2.warpAffine(
+            image, self.matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+
+    def back(self, face: Face) -> Face:
+        """A face of the copy, where it is in the photo; a turned box stays upright around its centre."""
+        inverse = cv2.invertAffineTransform(self.matrix)
+        points = np.array(face.landmarks).reshape(5, 2) @ inverse[:, :2].T + inverse[:, 2]
+        x0, y0, x1, y1 = face.box
+        x, y = inverse[:, :2] @ ((x0 + x1) / 2, (y0 + y1) / 2) + inverse[:, 2]
+        scale = math.hypot(*inverse[:, 0])
+        w, h = (x1 - x0) * scale, (y1 - y0) * scale
+        box = (float(x - w / 2), float(y - h / 2), float(x + w / 2), float(y + h / 2))
+        return Face(box, face.score, tuple(points.flatten().tolist()))
+
+
+def padded(width: int, height: int) -> list[View]:
+    """A copy with 30 % more on each side, the edge repeated: for faces that the photo's edge cuts."""
+    x, y = round(0.3 * width), round(0.3 * height)
+    return [View(np.array([[1.0, 0, x], [0, 1, y]]), width + 2 * x, height + 2 * y)]
+
+
+def enlarged(width: int, height: int) -> list[View]:
+    """A copy of at least 320 px on the longer side, at least 1.5 times as large: for small files."""
+    scale = max(320 / max(width, height), 1.5)
+    return [View(np.array([[scale, 0, 0], [0, scale, 0]]), round(width * scale), round(height * scale))]
+
+
+def rotated(width: int, height: int) -> list[View]:
+    """Copies turned by 20 degrees either way, on a canvas that holds all of the photo."""
+    views = []
+    for degrees in (-20, 20):
+        cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+        w, h = round(width * cos + height * abs(sin)), round(width * abs(sin) + height * cos)
+        turn = np.array([[cos, sin], [-sin, cos]])
+        shift = (w / 2, h / 2) - turn @ (width / 2, height / 2)
+        views.append(View(np.column_stack([turn, shift]), w, h))
+    return views
+
+
+def plain(width: int, height: int) -> list[View]:
+    """The photo itself."""
+    return [View(np.array([[1.0, 0, 0], [0, 1, 0]]), width, height)]
+
+
+def everything(width: int, height: int) -> list[View]:
+    """All copies of all rungs."""
+    return [v for views in (plain, padded, enlarged, rotated) for v in views(width, height)]
+
+
+VIEWS: dict[str, Callable[[int, int], list[View]]] = {
+    "plain": plain,
+    "fine": plain,
+    "padded": padded,
+    "enlarged": enlarged,
+    "rotated": rotated,
+    "lower": everything,
+}
+"""The copies that a rung looks at, from a photo's width and height."""
+
+
+def find_faces(
+    images: Sequence[np.ndarray], networks: Networks, settings: DetectSettings | None = None
+) -> list[Found | None]:
+    """The faces of photos, by the first rung that sees any.
+
+    Args:
+        images: u8 [h w 3] RGB each, of any sizes.
+        networks: from `load_networks`.
+        settings: what to look for; the defaults suit portraits.
+
+    Returns:
+        For each photo its faces and their rung; None where no rung saw one.
+    """
+    settings = settings or DetectSettings()
+    found: list[Found | None] = [None] * len(images)
+    for rung in ("plain", *settings.rungs):
+        missing = [i for i, each in enumerate(found) if each is None]
+        for start in range(0, len(missing), AT_ONCE):
+            part = missing[start : start + AT_ONCE]
+            for i, faces in zip(
+                part, _look([images[i] for i in part], networks, settings, rung), strict=True
+            ):
+                if faces:
+                    height, width = images[i].shape[:2]
+                    found[i] = Found(choose(faces, width, height, settings.pick), rung)
+    return found
+
+
+def _look(
+    images: Sequence[np.ndarray], networks: Networks, settings: DetectSettings, rung: str
+) -> list[list[Face]]:
+    """The faces that one rung sees in each photo; below the plain rung only those that look like one."""
+    views = [VIEWS[rung](image.shape[1], image.shape[0]) for image in images]
+    share = settings.min_face if rung == "plain" else settings.fine
+    copies = [
+        v.copy(image) if rung not in ("plain", "fine") else image
+        for image, vs in zip(images, views, strict=True)
+        for v in vs
+    ]
+    sizes = [
+        max(share * min(image.shape[:2]), 12.0) * math.hypot(*v.matrix[:, 0])
+        for image, vs in zip(images, views, strict=True)
+        for v in vs
+    ]
+    seen = iter(
+        detect(
+            copies,
+            networks,
+            min_face_px=sizes,
+            factor=settings.factor,
+            thresholds=settings.lower if rung == "lower" else settings.thresholds,
+        )
+    )
+    result = []
+    for image, vs in zip(images, views, strict=True):
+        faces = [view.back(face) for view in vs for face in next(seen) if rung == "plain" or in_order(face)]
+        if rung != "plain":
+            faces = [face for face in faces if well_placed(face.box, image.shape[1], image.shape[0])]
+        result.append(distinct(faces))
+    return result
+
+
+def in_order(face: Face) -> bool:
+    """Whether the landmarks lie as in a face: eyes side by side, above nose, above mouth, within the box."""
+    x0, y0, x1, y1 = face.box
+    points = (np.array(face.landmarks).reshape(5, 2) - (x0, y0)) / (x1 - x0, y1 - y0)
+    left, right, nose, mouth = points[0], points[1], points[2], (points[3] + points[4]) / 2
+    return bool(
+        right[0] - left[0] > 0.1
+        and points[4][0] > points[3][0]
+        and max(left[1], right[1]) < mouth[1]
+        and (left[1] + right[1]) / 2 < nose[1] < mouth[1]
+        and points.min() > -0.1
+        and points.max() < 1.1
+    )
+
+
+def well_placed(box: Box, width: int, height: int) -> bool:
+    """Whether a box is as large and lies where a face of this photo can: its centre and most of it inside."""
+    x0, y0, x1, y1 = box
+    inside = max(min(x1, width) - max(x0, 0), 0) * max(min(y1, height) - max(y0, 0), 0)
+    return (
+        inside >= 0.5 * (x1 - x0) * (y1 - y0)
+        and 0 < (x0 + x1) / 2 < width
+        and 0 < (y0 + y1) / 2 < height
+        and 0.5 < (x1 - x0) / (y1 - y0) < 2
+    )
+
+
+def distinct(faces: Sequence[Face]) -> list[Face]:
+    """Faces of several copies without those that are one face seen twice; the best score first."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda f: -f.score):
+        if all(_overlap(face.box, other.box) < 0.4 for other in kept):
+            kept.append(face)
+    return kept
+
+
+def _overlap(a: Box, b: Box) -> float:
+    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    both = max(w, 0.0) * max(h, 0.0)
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+def choose(faces: Sequence[Face], width: int, height: int, pick: str) -> tuple[Face, ...]:
+    """The face to keep, or all of them with it first."""
+
+    def size(face: Face) -> float:
+        x0, y0, x1, y1 = face.box
+        return (x1 - x0) * (y1 - y0)
+
+    def away(face: Face) -> float:
+        """Distance from the photo's centre; 1 at the corners."""
+        x0, y0, x1, y1 = face.box
+        return math.hypot((x0 + x1) / width - 1, (y0 + y1) / height - 1) / math.sqrt(2)
+
+    worth: dict[str, Callable[[Face], float]] = {
+        "prominent": lambda face: size(face) * math.exp(-2 * away(face) ** 2),
+        "largest": size,
+        "central": lambda face: -away(face),
+        "confident": lambda face: face.score,
+    }
+    if pick == "all":
+        return tuple(sorted(faces, key=worth["prominent"], reverse=True))
+    return (max(faces, key=worth[pick]),)
+
+
+def person_box(others: Sequence[Box], width: int, height: int) -> Box:
+    """The rung `person`: the median box of a person's other photos.
+
+    Args:
+        others: xyxy as shares of each photo's width and height, at least one.
+        width, height: of the photo without a face, px.
+    """
+    x0, y0, x1, y1 = np.median(np.array(others), axis=0).tolist()
+    return x0 * width, y0 * height, x1 * width, y1 * height
+
+
+def centre_box(width: int, height: int) -> Box:
+    """The rung `centre`: where a portrait's face is likely to be, for want of anything better."""
+    side = 0.45 * min(width, height)
+    x, y = width / 2, 0.42 * height
+    return x - side / 2, y - side / 2, x + side / 2, y + side / 2
