@@ -26,6 +26,9 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> int:
     Anything else is our bug and keeps its traceback.
     """
     program = command.name or "figureground"
+    # OpenMP's threads spin while they wait. Where cores are shared (our decoders, another job), a network
+    # then takes ten times as long; asleep they cost a few microseconds a layer. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         result = command.main(args=arguments, prog_name=program, standalone_mode=False)
         return result if isinstance(result, int) else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,13 +19,16 @@ from cache.records import Record
 from cache.writer import Listed, Writer
 from configs import terminal
 from configs.errors import UserError
-from preprocess.cut import Block, Tools, cut_chunks, load_tools
+from preprocess.cut import Block, Seconds, Tools, cut_chunks, load_tools
 from preprocess.photos import Source
 from preprocess.plan import Plan, chunked, make_plan
 from preprocess.settings import BuildSettings
 
 VERSION = 1
 """Of the pipeline; raised when the same photo and settings give other pixels."""
+
+WEIGHTS = "MTCNN of facenet-pytorch 2.5.3"
+"""The detector's weights; the package is pinned to this version."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def build(
     begin = time.perf_counter()
     tools = load_tools(settings, device)
     recipe = recipe_of(tools, source=source, layout=layout)
-    seconds: Counter[str] = Counter(load=time.perf_counter() - begin)
+    seconds: Seconds = defaultdict(float, load=time.perf_counter() - begin)
     with Writer(out, recipe) as writer:
         plan = make_plan(sources, writer.cache)
         new = _cut_and_commit(plan, tools, writer, seconds, jobs or os.cpu_count() or 1)
@@ -88,7 +91,7 @@ def build(
     return summary
 
 
-def _cut_and_commit(plan: Plan, tools: Tools, writer: Writer, seconds: Counter[str], jobs: int) -> int:
+def _cut_and_commit(plan: Plan, tools: Tools, writer: Writer, seconds: Seconds, jobs: int) -> int:
     """Cut all chunks of a plan, committing each while the next is being cut; the number of new records."""
     new = 0
     photos = sum(map(len, plan.chunks))
@@ -97,7 +100,8 @@ def _cut_and_commit(plan: Plan, tools: Tools, writer: Writer, seconds: Counter[s
         for chunk, block in zip(
             plan.chunks, cut_chunks(plan.chunks, tools, plan.known, jobs=jobs), strict=True
         ):
-            seconds.update(block.seconds)
+            for stage, spent in block.seconds.items():
+                seconds[stage] += spent
             started = time.perf_counter()
             if waiting:
                 waiting.result()
@@ -120,7 +124,7 @@ def recipe_of(tools: Tools, *, source: Path | None = None, layout: str = "auto")
         "crop": settings.crop.model_dump(mode="json"),
     }
     if tools.networks:
-        identity["detect"] = {**settings.detect.model_dump(mode="json"), "weights": tools.networks.sha256}
+        identity["detect"] = {**settings.detect.model_dump(mode="json"), "weights": WEIGHTS}
     if tools.segmenter:
         identity["segment"] = tools.segmenter.identity
     made_with: dict[str, object] = {
@@ -181,7 +185,7 @@ def unpack(block: Block) -> Iterator[tuple[Record, np.ndarray | None, np.ndarray
         at += 1
 
 
-def summarise(cache: Cache, new: int, seconds: Counter[str]) -> Summary:
+def summarise(cache: Cache, new: int, seconds: Seconds) -> Summary:
     """Counts of a cache after a build."""
     count = {name: Counter(cache.table.column(name).to_pylist()) for name in ("status", "rung")}
     return Summary(len(cache), new, dict(count["status"]), dict(count["rung"]), dict(seconds))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,7 +17,8 @@ import numpy as np
 from cache.records import DETECTED, Record
 from preprocess import crop
 from preprocess.crop import Box, Frame, half_px
-from preprocess.detect import Face, Networks, load_networks
+from preprocess.cascade import Networks, load_networks
+from preprocess.detect import Face
 from preprocess.ladder import centre_box, find_faces, person_box
 from preprocess.mask import head_box, settle
 from preprocess.photos import Photo, Source, UnreadablePhoto, decode
@@ -26,6 +27,9 @@ from preprocess.settings import BuildSettings
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+Seconds = defaultdict[str, float]
+"""Time spent, by stage."""
 
 BATCH = 32
 """Photos decoded and looked at together."""
@@ -57,7 +61,7 @@ class Block:
     records: list[Record]
     rgb: np.ndarray
     alpha: np.ndarray | None
-    seconds: Counter[str]
+    seconds: Seconds
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ def load_tools(settings: BuildSettings, device: str = "auto") -> Tools:
     if settings.method == "seg":
         chosen = settings.segmenter
         segmenter = SEGMENTERS[chosen.name](device, **chosen.settings)
-    return Tools(settings, networks, segmenter, networks.device if networks else "cpu")
+    return Tools(settings, networks, segmenter, networks.device.type if networks else "cpu")
 
 
 def cut_chunks(
@@ -129,7 +133,7 @@ def _cut_chunk(
     known: Mapping[str, Sequence[Box]],
     pool: Executor,
 ) -> Block:
-    seconds: Counter[str] = Counter()
+    seconds: Seconds = defaultdict(float)
     cutouts: dict[str, list[Cutout]] = {}
     missed: list[Source] = []
     while True:
@@ -184,7 +188,7 @@ def look(loaded: Sequence[Loaded], tools: Tools) -> tuple[list[Spot], list[Sourc
 
 
 def guess(
-    loaded: Sequence[Loaded], boxes: Mapping[str, Sequence[Box]], tools: Tools, seconds: Counter[str]
+    loaded: Sequence[Loaded], boxes: Mapping[str, Sequence[Box]], tools: Tools, seconds: Seconds
 ) -> list[Spot]:
     """A box where no detector saw a face: of the person's other photos, the figure's head, or the centre."""
     spots = []
@@ -195,16 +199,16 @@ def guess(
         others = boxes.get(item.source.group or "")
         head = heads.get(item.source.key)
         if others:
-            box, rung = person_box(others, size), "person"
+            box, rung = person_box(others, *size), "person"
         elif head:
             box, rung = head, "head"
         else:
-            box, rung = centre_box(size), "centre"
+            box, rung = centre_box(*size), "centre"
         spots.append(Spot(item, face_of(half_px(box)), rung, False))
     return spots
 
 
-def cut(spots: Sequence[Spot], tools: Tools, pool: Executor, seconds: Counter[str]) -> list[Cutout]:
+def cut(spots: Sequence[Spot], tools: Tools, pool: Executor, seconds: Seconds) -> list[Cutout]:
     """Cut the crops, and the figures where there is a segmenter."""
     if not spots:
         return []
@@ -271,7 +275,7 @@ def _settled(record: Record, rgb: np.ndarray, alpha: np.ndarray, face: Face | No
     return Cutout(replace(record, coverage=round(float(alpha.mean()) / 255, 4)), rgb, alpha)
 
 
-def _heads(loaded: Sequence[Loaded], tools: Tools, seconds: Counter[str]) -> dict[str, Box]:
+def _heads(loaded: Sequence[Loaded], tools: Tools, seconds: Seconds) -> dict[str, Box]:
     """The head of the figure that the segmenter sees in each whole photo, by key, full px."""
     if tools.segmenter is None or not loaded:
         return {}
@@ -329,7 +333,7 @@ def _unreadable(item: Loaded) -> Cutout:
     return Cutout(record, None, None)
 
 
-def _assemble(cutouts: Sequence[Cutout], settings: BuildSettings, seconds: Counter[str]) -> Block:
+def _assemble(cutouts: Sequence[Cutout], settings: BuildSettings, seconds: Seconds) -> Block:
     rgb = [c.rgb for c in cutouts if c.rgb is not None]
     alpha = [c.alpha for c in cutouts if c.alpha is not None]
     height, width = settings.shape
@@ -398,7 +402,7 @@ def _ahead(pool: Executor, function: Callable[[T], R], batches: Iterable[Sequenc
 
 
 @contextmanager
-def _timed(seconds: Counter[str], stage: str) -> Iterator[None]:
+def _timed(seconds: Seconds, stage: str) -> Iterator[None]:
     started = time.perf_counter()
     yield
     seconds[stage] += time.perf_counter() - started
