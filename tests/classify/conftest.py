@@ -34,7 +34,7 @@ def draw_cache(
     size: int = 32,
     seed: int = 0,
     alpha: bool = True,
-    labels: Callable[[int, int], dict[str, Any]] = lambda person, photo: {"kind": "ab"[person % 2]},
+    labels: Callable[[int, int], dict[str, Any]] = lambda person, _: {"kind": "ab"[person % 2]},
     unreadable: int = 0,
 ) -> Cache:
     """A cache whose class shows: the first label's value sets the hue of a disc on a random ground.
@@ -52,7 +52,7 @@ def draw_cache(
             values = labels(person, photo)
             ground = rng.integers(0, 256, (size, size, 3))
             shade = np.frombuffer(str(next(iter(values.values()))).encode().ljust(3, b"~")[:3], np.uint8)
-            figure = (shade.astype(int) * 37 % 256) + rng.integers(-30, 31, 3)
+            figure = (shade.astype(int) * 97 % 256) + rng.integers(-30, 31, 3)
             rgb.append(np.where(disc[..., None], figure, ground).clip(0, 255).astype(np.uint8))
             records.append(record(f"p{person:03}/{photo}.png", f"p{person:03}", values, "ok"))
     broken = [
@@ -69,8 +69,12 @@ def draw_cache(
 
 def record(key: str, group: str | None, labels: dict[str, Any], status: str) -> Record:
     """A record with what a training looks at."""
-    whole = {"width": 64, "height": 64, "rung": "centre"} if status != "unreadable" else {"reason": "cut short"}
-    return Record(key=key, group=group, labels=labels, sha256=key, bytes=1, mtime_ns=1, status=status, **whole)
+    whole = (
+        {"width": 64, "height": 64, "rung": "centre"} if status != "unreadable" else {"reason": "cut short"}
+    )
+    return Record(
+        key=key, group=group, labels=labels, sha256=key, bytes=1, mtime_ns=1, status=status, **whole
+    )
 
 
 @pytest.fixture(scope="session")
