@@ -1,0 +1,81 @@
+"use strict";
+
+/* A long list of rows of one height, of which only those in sight exist. The window scrolls. */
+Page.list = (holder, { make, fill }) => {
+  const OVERSCAN = 3;
+  /* Browsers lose precision beyond some 17 million px, and cut off what is longer. */
+  const LONGEST = 15e6;
+  const shown = new Map();
+  const spare = [];
+  let count = 0;
+  let height = 100;
+  let covered = 0;
+
+  function drop(index) {
+    const node = shown.get(index);
+    shown.delete(index);
+    node.remove();
+    spare.push(node);
+  }
+
+  function add(index) {
+    const node = spare.pop() ?? make();
+    node.style.transform = `translateY(${index * height}px)`;
+    node.setAttribute("aria-posinset", index + 1);
+    node.setAttribute("aria-setsize", count);
+    fill(node, index);
+    // In order, so that Tab walks down; rows that stay are not moved, so that the focus stays.
+    let after = null;
+    let nearest = Infinity;
+    for (const [other, its] of shown) {
+      if (other > index && other < nearest) [nearest, after] = [other, its];
+    }
+    holder.insertBefore(node, after);
+    shown.set(index, node);
+  }
+
+  function draw() {
+    const top = holder.getBoundingClientRect().top - covered;
+    const first = Math.max(0, Math.floor(-top / height) - OVERSCAN);
+    const last = Math.min(count, Math.ceil((innerHeight - covered - top) / height) + OVERSCAN);
+    for (const index of [...shown.keys()]) if (index < first || index >= last) drop(index);
+    for (let index = first; index < last; index++) if (!shown.has(index)) add(index);
+  }
+
+  const later = Page.oncePerFrame(draw);
+  addEventListener("scroll", later, { passive: true });
+  addEventListener("resize", later);
+
+  return {
+    /** Other rows: all are filled anew. */
+    reset(rows, rowHeight, coveredAbove) {
+      height = rowHeight;
+      covered = coveredAbove;
+      count = Math.min(rows, Math.floor(LONGEST / height));
+      holder.style.height = `${count * height}px`;
+      for (const index of [...shown.keys()]) drop(index);
+      draw();
+      return count;
+    },
+    /** The rows in sight, filled anew. */
+    refill() {
+      for (const [index, node] of shown) fill(node, index);
+    },
+    refillOne(index) {
+      if (shown.has(index)) fill(shown.get(index), index);
+    },
+    /** Scroll just so far that a row is in sight; its element. */
+    reveal(index) {
+      const top = holder.getBoundingClientRect().top + index * height;
+      if (top < covered) scrollBy(0, top - covered);
+      else if (top + height > innerHeight) scrollBy(0, Math.min(top + height - innerHeight, top - covered));
+      draw();
+      return shown.get(index);
+    },
+    /** The first row that is wholly in sight. */
+    firstInSight() {
+      const top = holder.getBoundingClientRect().top - covered;
+      return Math.max(0, Math.min(count - 1, Math.ceil(-top / height)));
+    },
+  };
+};
