@@ -74,7 +74,7 @@ def prepare(cache: Cache, settings: TrainSettings) -> Data:
         raise UserError(
             f"view={view}: {cache.path} has no alpha; build it with --method seg, or set view=full"
         )
-    notes = [*_check_leaks(cache.table, train, val, settings), *_absent(targets, train)]
+    notes = [*_check_persons(cache.table, train, val, settings), *_absent(targets, train)]
     return Data(settings, targets, folds, train, val, view, tuple(notes))
 
 
@@ -127,7 +127,7 @@ def _check_metric(settings: TrainSettings, targets: Targets, validates: bool) ->
         raise UserError(f'early_stop.metric: no "{metric}"{without}{did_you_mean(metric, known)}')
 
 
-def _check_leaks(table: pa.Table, train: np.ndarray, val: np.ndarray, settings: TrainSettings) -> list[str]:
+def _check_persons(table: pa.Table, train: np.ndarray, val: np.ndarray, settings: TrainSettings) -> list[str]:
     groups = np.array(table["group"].to_pylist(), object)
     both = sorted({g for g in groups[train] if g is not None} & {g for g in groups[val] if g is not None})
     if not both:

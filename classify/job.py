@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,8 @@ from classify.targets import soft
 from configs.errors import UserError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from cache.format import Cache
 
 
@@ -37,7 +39,7 @@ class Job:
     Attributes:
         settings: the classes written out.
         data: the rows of the cache.
-        keys: the photos of `pixels`.
+        rows: the cache's rows of `pixels`.
         pixels: of the training and validation rows, at the model's input size.
         targets: f32 [n sum(classes of the heads)], of the same rows.
         train, val: i64, positions in `pixels`.
@@ -52,7 +54,7 @@ class Job:
     fabric: Fabric
     settings: TrainSettings
     data: Data
-    keys: Sequence[str]
+    rows: pa.Table
     pixels: Pixels
     targets: Tensor
     train: np.ndarray
@@ -83,7 +85,7 @@ def set_up(fabric: Fabric, cache: Cache, data: Data) -> Job:
         fabric=fabric,
         settings=settings,
         data=data,
-        keys=cache.table["key"].take(rows).to_pylist(),
+        rows=cache.table.take(rows),
         pixels=pixels,
         targets=torch.from_numpy(soft(data.targets)[rows]),
         train=np.searchsorted(rows, data.train),

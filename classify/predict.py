@@ -243,11 +243,15 @@ def _from_photos(run: Run, source: Path, device: str, layout: str) -> Iterator[A
 
     sources = list_sources(source, layout=layout)
     predictor = load(run, device=device)
-    made = crops(sources, run.recipe)
+    made = crops(sources, run.recipe, device=device)
+    found: dict[str, list[Answer]] = {}
     with bar(len(sources), label="predict") as progress:
         while part := list(islice(made, AT_ONCE)):
-            yield from _answers(predictor, part)
+            for answer in _answers(predictor, part):
+                found.setdefault(answer[0].key, []).append(answer)
             progress.update(len(part))
+    for each in sources:  # the crops come person by person
+        yield from found[each.key]
 
 
 def _answers(

@@ -5,6 +5,7 @@
       recipe.json        of the cache: how its crops were made, so that raw photos can be treated alike
       run.json           command, versions, data hash, git commit, classes, sizes; at the end the result
       split.csv          key, face, fold and set (train, val, left_out, unused) of every row of the cache
+      leaks.csv          photos on both sides that are all but the same, where there are any
       metrics.csv        one row an epoch;  curves.png  the same, drawn
       best.safetensors   the best epoch's weights (of the moving average where one is kept), timm's names
       last.safetensors   all that `--resume` needs: weights, moving average, optimizer, progress
