@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -39,6 +40,9 @@ STD = (0.229, 0.224, 0.225)
 
 SURE = 0.95
 """From this alpha on a pixel's colour counts as the figure's alone, and below 1 - SURE as the ground's."""
+
+GRID = 56
+"""Colours are spread over a grid of about so many cells a side: 4 px of 224, finer than rooms need."""
 
 BLUR_PARTS = 14
 """The blur of a background averages over 1/14 of the side: 16 px of 224."""
@@ -128,7 +132,7 @@ def take(
 
 def composite(figure: torch.Tensor, ground: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     """`alpha * figure + (1 - alpha) * ground`, all [b c h w] in 0..1; alpha [b 1 h w]."""
-    return figure * alpha + ground * (1 - alpha)
+    return torch.lerp(ground, figure, alpha)
 
 
 def swap(images: torch.Tensor, alpha: torch.Tensor, partners: torch.Tensor) -> torch.Tensor:
@@ -140,7 +144,7 @@ def decontaminate(images: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     """The figure's colours alone: at a soft edge, without the old background that shines through.
 
     F' and G' are the colours of the sure figure and the sure ground, spread outwards; what they
-    leave unexplained of the pixel is the figure's texture, as far as alpha says so:
+    leave unexplained of a pixel is the figure's texture, as far as alpha says so:
     F = F' + a (I - a F' - (1 - a) G'), clipped to 0..1 (Forte, "Approximate fast foreground colour
     estimation", ICIP 2021, eq. 4; there F' and G' are blurs, here `spread`, which takes no colour
     over from soft pixels). Where alpha is 1, F is the pixel itself, exactly.
@@ -150,46 +154,47 @@ def decontaminate(images: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     """
     inner = spread(images, _surely(alpha))
     outer = spread(images, _surely(1 - alpha))
-    rest = images - composite(inner, outer, alpha)
-    figure = torch.addcmul(inner, rest, alpha).clamp_(0, 1)
-    return torch.where(alpha >= 1, images, figure)
+    # The same formula in another order, a I + (1 - a) ((1 + a) F' - a G'), which is exact where alpha is 1.
+    rest = (inner * (1 + alpha)).addcmul_(outer, alpha, value=-1)
+    return torch.lerp(rest, images, alpha).clamp_(0, 1)
 
 
 def ground(images: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     """The background with the figure's hole filled from around it: [b 3 h w], the pixel itself at alpha 0."""
-    return torch.where(alpha <= 0, images, spread(images, _surely(1 - alpha)))
+    return torch.lerp(images, spread(images, _surely(1 - alpha)), (alpha > 0).to(images.dtype))
 
 
 def spread(images: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Fill where `weight` is below 1 from where it is above 0, near before far: [b c h w].
+    """The colours where `weight` is above 0, smoothly over the whole photo, near ones before far ones.
 
-    Pull-push (Gortler et al., "The Lumigraph", SIGGRAPH 1996): weighted means over ever larger
-    squares, then back, each level filling what is missing from the coarser one. Black where no
-    pixel of a photo has weight.
+    Pull-push (Gortler et al., "The Lumigraph", SIGGRAPH 1996) on cells of 1/56 of the side: weighted
+    means over ever larger squares, then back, each level filling what is missing from the coarser
+    one. Black where no pixel of a photo has weight.
 
     Args:
         images: f32 [b c h w].
-        weight: f32 [b 1 h w] in 0..1; where it is 1, the image comes back as it is.
+        weight: f32 [b 1 h w] in 0..1.
+
+    Returns:
+        f32 [b c h w].
     """
-    # One channel of ones rides along: the mean of the weighted ones is the weight of a square.
-    known = torch.cat([images * weight, weight], 1).contiguous()
-    levels = [known]
+    size = images.shape[2:]
+    cell = max(1, min(size) // GRID)
+    parts = (images * weight, weight)
+    levels = [torch.cat([functional.avg_pool2d(part, cell, ceil_mode=True) for part in parts], 1)]
     while max(levels[-1].shape[2:]) > 1:
         levels.append(functional.avg_pool2d(levels[-1], 2, ceil_mode=True))
-    colours, weights = levels[-1][:, :-1], levels[-1][:, -1:]
-    filled = colours / weights.clamp_min(1e-12)
+    filled = levels[-1][:, :-1] / levels[-1][:, -1:].clamp_min(1e-12)
     for level in reversed(levels[:-1]):
-        colours, weights = level[:, :-1], level[:, -1:]
-        coarse = functional.interpolate(filled, size=level.shape[2:], mode="bilinear", align_corners=False)
-        filled = torch.addcmul(colours, coarse, 1 - weights)
-    return filled
+        filled = torch.addcmul(level[:, :-1], _enlarge(filled, level.shape[2:]), 1 - level[:, -1:])
+    return _enlarge(filled, size)
 
 
 def soften(images: torch.Tensor) -> torch.Tensor:
     """A strong blur: means over 1/14 of the side, and smoothly up again; [b c h w]."""
     height, width = images.shape[2:]
     small = functional.adaptive_avg_pool2d(images, (min(height, BLUR_PARTS), min(width, BLUR_PARTS)))
-    return functional.interpolate(small, size=(height, width), mode="bilinear", align_corners=False)
+    return _enlarge(small, (height, width))
 
 
 def view_photos(
@@ -230,6 +235,23 @@ def _surely(share: torch.Tensor) -> torch.Tensor:
     """How far a pixel is wholly of one kind: 0 at SURE, 1 at 1."""
     # The small second term counts only in a photo without one sure pixel: better mixed colours than none.
     return ((share - SURE) / (1 - SURE)).clamp_min(0).add(1e-4 * share.square()).clamp_max(1)
+
+
+def _enlarge(small: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Bilinear, as two products of matrices: twice as fast as interpolate() on a CPU."""
+    height, width = size
+    if tuple(small.shape[2:]) == (height, width):
+        return small
+    down = _between(small.shape[2], height).to(small)
+    across = _between(small.shape[3], width).to(small)
+    return down @ (small @ across.T)
+
+
+@lru_cache
+def _between(few: int, many: int) -> torch.Tensor:
+    """f32 [many few]: the weights of linear interpolation between the middles of `few` cells."""
+    place = ((torch.arange(many) + 0.5) * few / many - 0.5).clamp(0, few - 1)
+    return (1 - (place[:, None] - torch.arange(few)).abs()).clamp_min(0)
 
 
 def _fillings(images: torch.Tensor, alpha: torch.Tensor, draw: Draw, part: Sequence[int]) -> torch.Tensor:

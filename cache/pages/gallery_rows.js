@@ -6,11 +6,13 @@ const Rows = (() => {
   const { el } = Page;
   const BETWEEN = 8;
   const KINDS = { ok: "good", no_face: "bad", no_figure: "warn", unreadable: "bad" };
+  /* The first column is the original, if any is there. */
+  const first = meta.originals ? 1 : 0;
+  const columns = meta.caches.length + first;
   let tile = 160;
 
   /** Lay out for the window's width; the height of a row, px. */
   function measure(width) {
-    const columns = meta.caches.length + 1;
     const narrow = matchMedia("(max-width: 820px)").matches;
     const lines = meta.caches.length + (meta.caches.length > 1);
     const beside = narrow ? width : width - 320;
@@ -100,7 +102,6 @@ const Rows = (() => {
     const scale = Math.min(devicePixelRatio || 1, 2);
     const side = Math.round(tile * scale);
     const between = Math.round(BETWEEN * scale);
-    const columns = meta.caches.length + 1;
     canvas.width = columns * (side + between) - between;
     canvas.height = side;
     const pen = canvas.getContext("2d");
@@ -129,8 +130,8 @@ const Rows = (() => {
       run();
       pen.restore();
     };
-    boxed(0, () => drawOriginal(pen, one, image, side, lines, scale, colours));
-    meta.caches.forEach((_, i) => boxed(i + 1, () => drawCut(pen, one.cuts[i], image, side, ground, scale, colours)));
+    if (first) boxed(0, () => drawOriginal(pen, one, image, side, lines, scale, colours));
+    meta.caches.forEach((_, i) => boxed(i + first, () => drawCut(pen, one.cuts[i], image, side, ground, scale, colours)));
     node.dataset.drawn = row;
   }
 
@@ -141,11 +142,11 @@ const Rows = (() => {
     pen.fillText(text, side / 2, side / 2, side - 8);
   }
 
-  const STATES = { missing: "original not there", unreadable: "not readable" };
+  const STATES = { missing: "no original", unreadable: "unreadable" };
 
   function drawOriginal(pen, one, image, side, lines, scale, colours) {
     if (!one.original) {
-      say(pen, one.broken ? "picture not there" : STATES[one.state] ?? "no original", side, scale, colours);
+      say(pen, one.broken ? "no picture" : STATES[one.state] ?? "no original", side, scale, colours);
       return;
     }
     const [x, y, width, height] = one.original;
@@ -161,7 +162,7 @@ const Rows = (() => {
 
   function drawCut(pen, cut, image, side, ground, scale, colours) {
     if (!cut?.tile) {
-      say(pen, cut ? "no crop" : "not in this cache", side, scale, colours);
+      say(pen, cut ? "no crop" : "not here", side, scale, colours);
       return;
     }
     const fit = side / Math.max(cut.tile[2], cut.tile[3]);
