@@ -89,13 +89,19 @@ def blank(frame: Frame) -> Layer:
 
 
 def linear(*rgb: float) -> F32:
-    """sRGB 0..255 as linear light, by gamma 2: near enough to sRGB for painting, and a square root goes back."""
-    return (np.array(rgb, np.float32) / 255) ** 2
+    """sRGB 0..255 as linear light, by gamma 2: near enough for painting, and a root goes back."""
+    light: F32 = np.square(np.array(rgb, np.float32) / np.float32(255))
+    return light
 
 
 def points(*pairs: tuple[float, float]) -> Points:
     """Pairs as an array [n 2]."""
     return np.array(pairs, np.float64)
+
+
+def moved(path: Points, right: float, down: float) -> Points:
+    """The path shifted, units."""
+    return path + np.array([right, down])
 
 
 def mirrored(half: Points) -> Points:
@@ -207,7 +213,7 @@ def cover(layer: Layer, patch: Patch) -> None:
     np.maximum(alpha, patch.weight, out=alpha)
 
 
-def inside(patch: Patch, layer: Layer, mask: F32) -> Patch:
+def inside(patch: Patch, mask: F32) -> Patch:
     """A patch limited to `mask` f32 [h w] over the whole canvas."""
     return Patch(patch.where, patch.weight * mask[patch.where])
 

@@ -18,6 +18,7 @@ from preprocess.brush import (
     lift,
     linear,
     mirrored,
+    moved,
     noise,
     points,
     smooth,
@@ -27,7 +28,7 @@ from preprocess.sitters import RGB, Person
 
 @dataclass(frozen=True)
 class Style:
-    """Right halves, top to bottom, in units: the hair lies between `outer` and `opening` (where the face shows).
+    """Right halves, top to bottom, in units: hair lies between `outer` and `opening`, where the face shows.
 
     Attributes:
         along: strands fall along the outlines (long hair), else they run from the hairline to the outline.
@@ -73,7 +74,7 @@ def style_of(person: Person) -> Style:
             (1.5, 0.7),
             (1.5, 1.6),
         )
-        return Style(short + (0, h * 0.5), opening, jagged=0.03)
+        return Style(moved(short, 0, h * 0.5), opening, jagged=0.03)
     if person.style == "bald":
         sides = points((0, -0.95), (0.6, -0.98), (0.93, -0.88), (1.1, -0.55), (1.11, -0.2), (0.99, 0.12))
         opening = points(
@@ -181,7 +182,8 @@ def _bun(layer: Layer, person: Person, rng: np.random.Generator) -> None:
     at = (person.part * 0.5, -1.62 - person.volume / 2)
     knot = np.stack([at[0] + 0.42 * np.cos(angle), at[1] + 0.32 * np.sin(angle)], axis=1)
     patch = fill(layer.frame, knot)
-    tone = 0.8 + 0.12 * noise(rng, *patch.weight.shape, 5)
+    rows, columns = patch.weight.shape
+    tone = 0.8 + 0.12 * noise(rng, rows, columns, 5)
     _colour(layer, patch, tone, person, rng)
     lift(layer, fill(layer.frame, knot, soft=0.12), 0.5)
     cover(layer, patch)

@@ -24,7 +24,7 @@ from preprocess.brush import (
     line,
     linear,
     lit,
-    mirrored,
+    moved,
     noise,
     paint,
     points,
@@ -86,15 +86,14 @@ def paint_figure(person: Person, shot: Shot) -> Figure:
 
 
 def compose(figure: Figure, ground: U8, shot: Shot) -> U8:
-    """The finished photo u8 [512 384 3]: the figure before `ground` u8 [512 384 3], through a lens and a sensor.
+    """The finished photo u8 [512 384 3]: the figure before `ground` u8 [512 384 3], seen by a camera.
 
     Where the alpha is 255 the result doesn't depend on `ground`: the lens's blur is the room's alone.
     """
-    room = ground.astype(np.float32) / 255
     light = np.sqrt(np.array(shot.light.colour) * 0.85 + np.array(shot.light.ambient) * 0.9).astype(
         np.float32
     )
-    room = blur(room * light, 0.7 + shot.soft)
+    room = blur((ground / np.float32(255) * light).astype(np.float32), 0.7 + shot.soft)
     rest = 1 - figure.alpha[..., None].astype(np.float32) / 255
     rgb = (figure.rgb + room * rest) * np.float32(shot.exposure * 255)
     rng = np.random.default_rng([shot.grain, 11])
@@ -124,7 +123,7 @@ def _premultiplied(layer: Layer, light: Light) -> F32:
 
 
 def _lay_head(full: F32, head: F32, person: Person, shot: Shot) -> None:
-    """Turn the head and lay it over the body: a roll about the chin, yaw and pitch by parallax over an ellipsoid."""
+    """Turn the head and lay it over the body: roll about the chin, yaw and pitch by parallax."""
     frame = _head_frame(person, shot)
     rows, columns = full.shape[:2]
     u = (np.arange(columns, dtype=np.float32) + 0.5) / FINE - shot.middle[0]
@@ -222,7 +221,7 @@ def _clothes(layer: Layer, person: Person) -> None:
     edge = smooth(points(*inner), closed=False) if kind != "vee" else points(*inner)
     rim = np.concatenate([(edge * (-1, 1))[::-1], edge[1:]])
     if kind in ("round", "vee", "high"):
-        band = inside(line(frame, rim + (0, 0.05), 0.09, soft=0.005), layer, whole)
+        band = inside(line(frame, moved(rim, 0, 0.05), 0.09, soft=0.005), whole)
         paint(layer, band, linear(*person.clothes.second), 0.55)
         lift(layer, band, 0.03)
     if kind == "collar":
@@ -240,7 +239,7 @@ def _clothes(layer: Layer, person: Person) -> None:
                 )
                 * (side, 1)
             )
-            tint(layer, fill(frame, fold + (0, 0.07), soft=0.06), (0.6, 0.6, 0.6))
+            tint(layer, fill(frame, moved(fold, 0, 0.07), soft=0.06), (0.6, 0.6, 0.6))
             paint(layer, fill(frame, fold), linear(*person.clothes.colour) * 0.9)
             cover(layer, fill(frame, fold))
             lift(layer, fill(frame, fold, soft=0.09), 0.35)
@@ -249,7 +248,7 @@ def _clothes(layer: Layer, person: Person) -> None:
 
 
 def _neck_shadow(layer: Layer, outline: np.ndarray) -> None:
-    tint(layer, fill(layer.frame, outline - (0, 0.04), soft=0.05), (0.6, 0.55, 0.55))
+    tint(layer, fill(layer.frame, moved(outline, 0, -0.04), soft=0.05), (0.6, 0.55, 0.55))
 
 
 def _cloth(layer: Layer, patch: Patch, clothes: Clothes) -> F32:
@@ -281,7 +280,7 @@ def _creases(layer: Layer, rng: np.random.Generator, s: float, whole: F32) -> No
             np.stack([start, start + bend * 0.5 + rng.uniform(-0.1, 0.1, 2), start + bend]) * (side, 1),
             closed=False,
         )
-        crease = inside(line(layer.frame, path, rng.uniform(0.1, 0.2), soft=0.12), layer, whole)
+        crease = inside(line(layer.frame, path, rng.uniform(0.1, 0.2), soft=0.12), whole)
         lift(layer, crease, float(rng.choice([-1, 1])) * rng.uniform(0.08, 0.16))
 
 
@@ -297,7 +296,7 @@ def _collar(layer: Layer, person: Person, n: float, rise: float, dip: float) -> 
             (0.02, dip + 0.02),
             (n * 0.66, rise + 0.24),
         ) * (side, 1)
-        tint(layer, fill(frame, wing + (0, 0.05), soft=0.04), (0.6, 0.6, 0.6))
+        tint(layer, fill(frame, moved(wing, 0, 0.05), soft=0.04), (0.6, 0.6, 0.6))
         patch = fill(frame, wing)
         paint(layer, patch, colour)
         cover(layer, patch)
@@ -315,7 +314,7 @@ def _scarf(layer: Layer, person: Person, mark: tuple[int, ...]) -> None:
     half = points((0, 1.62), (n * 0.7, 1.56), (n * 1.12, 1.44), (n * 1.34, 1.72), (n * 0.9, 1.98), (0, 2.1))
     outline = np.concatenate([smooth(half, closed=False), (smooth(half, closed=False) * (-1, 1))[::-1]])
     patch = fill(frame, outline)
-    tint(layer, fill(frame, outline + (0, 0.06), soft=0.05), (0.55, 0.55, 0.55))
+    tint(layer, fill(frame, moved(outline, 0, 0.06), soft=0.05), (0.55, 0.55, 0.55))
     u, _ = frame.grid()
     cell = np.clip(((u[0] / (n * 1.34) + 1) / 2 * len(mark)).astype(int), 0, len(mark) - 1)
     colours = np.stack([linear(*MARKS[m]) for m in mark])[cell][None]

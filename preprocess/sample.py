@@ -110,11 +110,11 @@ def draw(
         people: how many persons, 7 photos each.
         shortcut: R, 0..1. With probability R a person gets the cue of the own group, else one of the six at
             random: 0 is independence, 1 gives the group away, and a share of R + (1 - R) / 6 agrees.
-        seed: of everything but the six rooms, which are the same in every set: a model can be trained on a set
-            with a shortcut and tested on one without.
+        seed: of everything but the six rooms, which are the same in every set: a model can be trained on a
+            set with a shortcut and tested on one without.
         cue: where the group shows besides the figure. "room", "clothes" (one of six outfits), "size" (of the
             face in the photo); "person": nothing by group, but with probability R a person wears a scarf of
-            their own in all photos, else another in each. With all but "room", rooms are independent of the group.
+            their own in all photos, else another in each. Only "room" ties rooms to the group.
         shuffle_labels: deal gender and age out at random among the persons, and the file names (the state of
             the mask) among each person's photos: a set in which nothing can be learnt.
         jobs: processes; as many as there are cores by default.
@@ -168,7 +168,7 @@ def _check(people: int, shortcut: float, cue: str) -> None:
 
 def _planned(number: int, *, shortcut: float, seed: int, cue: Cue) -> Planned:
     group = (number - 1) % GROUPS
-    # One stream for the person and one for what is planted: the same persons whatever the cue and its strength.
+    # A stream for the person and one for what is planted: the same persons whatever the cue and its strength.
     person = make_person(np.random.default_rng([seed, number, 0]), GENDERS[group // 3], group % 3)
     rng = np.random.default_rng([seed, number, 100])
     own, other = bool(rng.random() < shortcut), int(rng.integers(GROUPS))

@@ -86,7 +86,7 @@ class Person:
 
     @property
     def group(self) -> int:
-        """gender * 3 + age group, 0..5, male first: the part of the class that is constant over the photos."""
+        """gender * 3 + age group, 0..5, male first: what is constant of the class over the photos."""
         return GENDERS.index(self.gender) * 3 + self.age_group
 
 
