@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from cache.loader import Pixels, batches
 from classify.model import Model, create
-from classify.run import Run, read_tensors, replacing
+from classify.run import INFO, Run, read_tensors, replacing
 from classify.targets import join
 from configs.errors import UserError
 from configs.terminal import bar, note
@@ -196,6 +196,8 @@ def write(run: Run, source: Path, out: Path, *, device: str = "auto", layout: st
     """
     if out.is_dir() or not out.parent.is_dir():
         raise UserError(f"--out {out}: a file in a folder that exists is needed")
+    if (source / INFO).is_file():
+        raise UserError(f"{source}: a run, where photos or a cache are expected")
     if (source / "recipe.json").is_file() or (source / "shards").is_dir():
         rows = _from_cache(run, source, device)
     else:

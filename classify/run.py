@@ -2,7 +2,7 @@
 
     RUN/
       settings.json      every setting of the training, defaults too
-      recipe.json        of the cache: how its crops were made, so that raw photos can be treated alike
+      cache_recipe.json  how the crops were made, so that raw photos can be treated alike
       run.json           command, versions, data hash, git commit, classes, sizes; at the end the result
       split.csv          key, face, fold and set (train, val, left_out, unused) of every row of the cache
       leaks.csv          photos on both sides that are all but the same, where there are any
@@ -90,7 +90,7 @@ def create(run: Run) -> Run:
         )
     path.mkdir(parents=True, exist_ok=True)
     write_json(path / "settings.json", run.settings.model_dump(mode="json"))
-    write_json(path / "recipe.json", {"identity": recipe.identity, "made_with": recipe.made_with})
+    write_json(path / "cache_recipe.json", {"identity": recipe.identity, "made_with": recipe.made_with})
     made_by = {"format": FORMAT, "started": now(), "command": shlex.join(sys.argv), **surroundings()}
     # last: a folder with it is a run
     return update(Run(path, run.settings, recipe, {**made_by, "recipe": recipe.digest}), **run.info)
@@ -116,7 +116,7 @@ def open(path: Path) -> Run:
         )
     try:
         settings = TrainSettings.model_validate(read_json(path / "settings.json"))
-        recipe = Recipe(**read_json(path / "recipe.json"))
+        recipe = Recipe(**read_json(path / "cache_recipe.json"))
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: its settings can't be read by this version: {error}") from None
     return Run(path, settings, recipe, info)

@@ -11,6 +11,9 @@ import pytest
 
 import cache as caches
 from cache import Cache, Listed, Recipe, Record, Writer
+from classify.run import Run
+from classify.settings import TrainSettings
+from classify.train import train
 
 TINY = {
     "model": {
@@ -93,3 +96,10 @@ def make_cache() -> Callable[..., Cache]:
 def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     """12 persons, 48 photos of 32 px with alpha, two classes, and one unreadable row."""
     return draw_cache(tmp_path_factory.mktemp("caches") / "tiny", unreadable=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run on `tiny_cache`; to be read, not written to."""
+    settings = TrainSettings.model_validate({**TINY, "epochs": 6})
+    return train(tiny_cache, settings, tmp_path_factory.mktemp("runs") / "tiny")
