@@ -7,9 +7,10 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,10 +20,12 @@ from cache.records import Record
 from cache.writer import Listed, Writer
 from configs import terminal
 from configs.errors import UserError
-from preprocess.cut import Block, Seconds, Tools, cut_chunks, load_tools
 from preprocess.photos import Source
-from preprocess.plan import Plan, chunked, make_plan
+from preprocess.plan import chunked, make_plan
 from preprocess.settings import BuildSettings
+
+if TYPE_CHECKING:  # torch takes seconds to load: only when there is a photo to cut
+    from preprocess.cut import Block, Seconds, Tools
 
 VERSION = 1
 """Of the pipeline; raised when the same photo and settings give other pixels."""
@@ -74,12 +77,20 @@ def build(
             a full disk.
     """
     begin = time.perf_counter()
-    tools = load_tools(settings, device)
-    recipe = recipe_of(tools, source=source, layout=layout)
-    seconds: Seconds = defaultdict(float, load=time.perf_counter() - begin)
+    seconds: defaultdict[str, float] = defaultdict(float)
+    recipe = _recipe_with_nothing_to_cut(sources, settings, out)
+    tools = None
+    if recipe is None:
+        from preprocess import cut
+
+        tools = cut.load_tools(settings, device)
+        recipe = recipe_of(tools)
+        seconds["load"] = time.perf_counter() - begin
+    recipe = replace(
+        recipe, made_with={**recipe.made_with, "source": str(source.resolve()), "layout": layout}
+    )
     with Writer(out, recipe) as writer:
-        plan = make_plan(sources, writer.cache)
-        new = _cut_and_commit(plan, tools, writer, seconds, jobs or os.cpu_count() or 1)
+        new = _cut_and_commit(sources, tools, writer, seconds, jobs or os.cpu_count() or 1) if tools else 0
         started = time.perf_counter()
         listing = [Listed(s.key, s.group, s.labels, s.bytes, s.mtime_ns) for s in sources]
         cache = writer.finish(listing)
@@ -91,15 +102,35 @@ def build(
     return summary
 
 
-def _cut_and_commit(plan: Plan, tools: Tools, writer: Writer, seconds: Seconds, jobs: int) -> int:
-    """Cut all chunks of a plan, committing each while the next is being cut; the number of new records."""
+def _recipe_with_nothing_to_cut(
+    sources: Sequence[Source], settings: BuildSettings, out: Path
+) -> Recipe | None:
+    """The recipe of a cache that holds all these photos by these settings; then no network need be loaded."""
+    if not (out / "recipe.json").is_file():
+        return None
+    cache = open_cache(out)
+    made = cache.recipe
+    asked = settings.model_dump(mode="json")
+    if made.identity.get("version") != VERSION or made.made_with.get("settings") != asked:
+        return None
+    return None if make_plan(sources, cache).chunks else made
+
+
+def _cut_and_commit(
+    sources: Sequence[Source], tools: Tools, writer: Writer, seconds: Seconds, jobs: int
+) -> int:
+    """Cut what is new or changed; commit each chunk while the next is being cut. The number of records."""
+    from preprocess import cut
+
+    plan = make_plan(sources, writer.cache)
     new = 0
-    photos = sum(map(len, plan.chunks))
-    with terminal.bar(photos, label=tools.settings.method) as bar, ThreadPoolExecutor(1) as committer:
+    blocks = cut.cut_chunks(plan.chunks, tools, plan.known, jobs=jobs)
+    with (
+        terminal.bar(sum(map(len, plan.chunks)), label=tools.settings.method) as bar,
+        ThreadPoolExecutor(1) as committer,
+    ):
         waiting: Future[str] | None = None
-        for chunk, block in zip(
-            plan.chunks, cut_chunks(plan.chunks, tools, plan.known, jobs=jobs), strict=True
-        ):
+        for chunk, block in zip(plan.chunks, blocks, strict=True):
             for stage, spent in block.seconds.items():
                 seconds[stage] += spent
             started = time.perf_counter()
@@ -114,7 +145,7 @@ def _cut_and_commit(plan: Plan, tools: Tools, writer: Writer, seconds: Seconds, 
     return new
 
 
-def recipe_of(tools: Tools, *, source: Path | None = None, layout: str = "auto") -> Recipe:
+def recipe_of(tools: Tools) -> Recipe:
     """What determines the pixels (`identity`), and what they were made with."""
     settings = tools.settings
     identity: dict[str, object] = {
@@ -129,8 +160,6 @@ def recipe_of(tools: Tools, *, source: Path | None = None, layout: str = "auto")
         identity["segment"] = tools.segmenter.identity
     made_with: dict[str, object] = {
         "settings": settings.model_dump(mode="json"),
-        "source": str(source.resolve()) if source else None,
-        "layout": layout,
         "device": tools.device,
         "versions": {
             name: version(name) for name in ("figureground", "torch", "opencv-python-headless", "numpy")
@@ -161,7 +190,9 @@ def crops(
     Raises:
         UserError: the recipe's network is not the one on this machine.
     """
-    tools = load_tools(settings_of(recipe), device)
+    from preprocess import cut
+
+    tools = cut.load_tools(settings_of(recipe), device)
     here = recipe_of(tools)
     differing = [key for key, value in recipe.identity.items() if here.identity.get(key) != value]
     if differing:
@@ -170,7 +201,7 @@ def crops(
             "use the same network file and version of figureground, or predict from a cache"
         )
     chunks = chunked(sources, {s.key for s in sources})
-    for block in cut_chunks(chunks, tools, {}, jobs=jobs or os.cpu_count() or 1):
+    for block in cut.cut_chunks(chunks, tools, {}, jobs=jobs or os.cpu_count() or 1):
         yield from unpack(block)
 
 

@@ -83,7 +83,8 @@ def around(
     cy = (y0 + y1) / 2 + face * (bottom - top) / 2
     angle = 0.0
     if landmarks is not None:
-        angle = round(math.degrees(math.atan2(landmarks[3] - landmarks[1], landmarks[2] - landmarks[0])), 1)
+        tilt = math.degrees(math.atan2(landmarks[3] - landmarks[1], landmarks[2] - landmarks[0]))
+        angle = round(tilt * 8) / 8
         # Margins are meant upright: they turn with the frame, about the face's own centre.
         cx, cy = _turn(cx, cy, about=((x0 + x1) / 2, (y0 + y1) / 2), degrees=angle)
     return _whole_px(cx, cy, width, height, size, angle)

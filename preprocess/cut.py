@@ -16,8 +16,8 @@ import numpy as np
 
 from cache.records import DETECTED, Record
 from preprocess import crop
-from preprocess.crop import Box, Frame, half_px
 from preprocess.cascade import Networks, load_networks
+from preprocess.crop import Box, Frame, half_px
 from preprocess.detect import Face
 from preprocess.ladder import centre_box, find_faces, person_box
 from preprocess.mask import head_box, settle
@@ -215,7 +215,7 @@ def cut(spots: Sequence[Spot], tools: Tools, pool: Executor, seconds: Seconds) -
     settings = tools.settings
     with _timed(seconds, "crop"):
         frames = [frame_of(spot, settings) for spot in spots]
-        rgb = list(pool.map(lambda pair: pixels(*pair, settings), zip(spots, frames, strict=True)))
+        rgb = list(pool.map(lambda spot, frame: pixels(spot, frame, settings), spots, frames))
     records = [_record(spot, frame) for spot, frame in zip(spots, frames, strict=True)]
     if tools.segmenter is None:
         return [Cutout(record, image, None) for record, image in zip(records, rgb, strict=True)]
@@ -272,7 +272,7 @@ def _settled(record: Record, rgb: np.ndarray, alpha: np.ndarray, face: Face | No
         alpha = np.where(on_photo, alpha, np.uint8(0))
     if settled.status != "ok" and record.status == "ok":
         record = replace(record, status=settled.status, reason=settled.reason)
-    return Cutout(replace(record, coverage=round(float(alpha.mean()) / 255, 4)), rgb, alpha)
+    return Cutout(replace(record, coverage=_stored(alpha.mean() / 255)), rgb, alpha)
 
 
 def _heads(loaded: Sequence[Loaded], tools: Tools, seconds: Seconds) -> dict[str, Box]:
@@ -311,11 +311,16 @@ def _record(spot: Spot, frame: Frame) -> Record:
         box=face.box if face else None,
         landmarks=face.landmarks if face and spot.detected else None,
         crop=frame.as_tuple(),
-        score=round(face.score, 4) if face and spot.detected else None,
+        score=_stored(face.score) if face and spot.detected else None,
         rung=spot.rung,
         status="no_face" if guessed else "ok",
         reason="no face found by any rung; the centre was cut" if guessed else "",
     )
+
+
+def _stored(share: float) -> float:
+    """A share to four digits, as the float32 that the table keeps: a record read back is the one written."""
+    return float(np.float32(round(float(share), 4)))
 
 
 def _unreadable(item: Loaded) -> Cutout:

@@ -27,3 +27,13 @@ def portrait_network() -> Path:
     if not path.is_file():
         pytest.skip("no real network beside the project (FIGUREGROUND_SHARED)")
     return path
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn set of six persons, 42 photos: `photos` and `alpha` below it. Not to be changed."""
+    from preprocess.sample import draw
+
+    out = tmp_path_factory.mktemp("drawn") / "set"
+    draw(out, people=6, shortcut=0.0, seed=3)
+    return out
