@@ -155,7 +155,7 @@ def _chunk(
             (pictures / f"{number:02d}.jpg").write_bytes(strip)
         value, why = disagreement([cut for cut in of_row if cut])
         details.append({**detail, "state": state, "why": why})
-        made.append({"disagreement": value, "state": state})
+        made.append({"disagreement": value, "state": state, "original": photo is not None})
     kit.write_chunk(folder, "detail", start // CHUNK, details)
     return made
 
@@ -216,6 +216,7 @@ def _write_index(
         ),
         "count": len(rows),
         "chunk": CHUNK,
+        "originals": any(row["original"] for row in made),
         "caches": [_shown(column) for column in columns],
         "labels": labels,
         "groups": groups,
