@@ -18,7 +18,17 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup
-	PATH="$(CURDIR)/$(BIN):$$PATH" sh configs/demo.sh "$(DEMO)" $(DEMO_PEOPLE)
+	test -d $(DEMO)/set || $(BIN)/preprocess sample $(DEMO)/set --people $(DEMO_PEOPLE) --shortcut 0.9
+	$(BIN)/preprocess build $(DEMO)/set/photos --method det --out $(DEMO)/det
+	$(BIN)/preprocess build $(DEMO)/set/photos --method seg --segmenter grabcut --out $(DEMO)/seg
+	$(BIN)/preprocess gallery $(DEMO)/det $(DEMO)/seg --out $(DEMO)/gallery
+	rm -rf $(DEMO)/run
+	$(BIN)/classify train $(DEMO)/seg --config demo --out $(DEMO)/run
+	$(BIN)/classify evaluate $(DEMO)/run
+	@echo
+	@echo "Side by side:  $(DEMO)/gallery/index.html  (open it in a browser)"
+	@echo "Trained run:   $(DEMO)/run"
+	@echo "Its scores:    $(DEMO)/run/evaluation.json"
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"

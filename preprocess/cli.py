@@ -18,7 +18,11 @@ CUES = ("room", "clothes", "size", "person")
 @click.group(
     name="preprocess",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Begin with: preprocess sample demo && preprocess build demo/photos --method det --out demo/det",
+    epilog="""\b
+Begin with:
+  preprocess sample demo
+  preprocess build demo/photos --method det --out demo/det
+""",
 )
 def cli() -> None:
     """Find the face, cut the figure, crop, and write a cached data set."""

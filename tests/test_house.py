@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -48,7 +49,7 @@ ALL = [pair for name, cli in PROGRAMS.items() for pair in commands(cli, (name,))
 @pytest.mark.parametrize(("way", "command"), ALL, ids=[" ".join(way) for way, _ in ALL])
 def test_every_command_has_help_and_an_example(way: tuple[str, ...], command: click.Command) -> None:
     assert command.help, "a command says what it does"
-    assert f"{way[0]} " in str(command.epilog), "a command shows an example"
+    assert f"\n{' '.join(way)} " in re.sub(r"\n +", "\n", f"{command.help}\n{command.epilog}"), "no example"
     undocumented = [
         p.name for p in command.params if isinstance(p, click.Option) and not p.help and not p.hidden
     ]
