@@ -57,18 +57,32 @@ def shift_crop(
 ) -> Batch:
     """Moved by whole pixels, up to a share of the height and width each way."""
     rows = drawn_rows(batch, rng, p)
-    h, w = batch.images.shape[2:]
-    y_px, x_px = round(share * h), round(share * w)
-    tops = torch.randint(2 * y_px + 1, (len(rows),), generator=rng).tolist()
-    lefts = torch.randint(2 * x_px + 1, (len(rows),), generator=rng).tolist()
-    mode = {"reflect": "reflect", "edge": "replicate", "black": "constant"}[padding]
+    (ys, ys_in), (xs, xs_in) = (
+        _places(length, round(share * length), rows, rng, padding) for length in batch.images.shape[2:]
+    )
+    inside = (ys_in[:, None, :, None] & xs_in[:, None, None, :]) if padding == "black" else None
 
     def move(photos: Tensor) -> Tensor:
-        padded = F.pad(photos, (x_px, x_px, y_px, y_px), mode=mode)
-        places = zip(padded, tops, lefts, strict=True)
-        return torch.stack([photo[:, top : top + h, left : left + w] for photo, top, left in places])
+        m, c, h, w = photos.shape
+        place = torch.arange(m, device=photos.device)[:, None, None] * h + ys[:, :, None]
+        pixels = photos.permute(0, 2, 3, 1).reshape(-1, c)
+        moved = pixels.index_select(0, (place * w + xs[:, None, :]).flatten())
+        moved = moved.view(m, h, w, c).permute(0, 3, 1, 2)
+        return moved if inside is None else moved * inside
 
     return _move(batch, rows, move)
+
+
+def _places(
+    length: int, most_px: int, rows: Tensor, rng: torch.Generator, padding: Padding
+) -> tuple[Tensor, Tensor]:
+    """For each row a shift: where each of its places is taken from, i64 [m length], and if that is inside."""
+    shift = torch.randint(-most_px, most_px + 1, (len(rows), 1), generator=rng)
+    place = (torch.arange(length) + shift).to(rows.device, non_blocking=True)
+    inside = (place >= 0) & (place < length)
+    if padding == "reflect":
+        place = (length - 1) - ((length - 1) - place.abs()).abs()
+    return place.clamp(0, length - 1), inside
 
 
 def rotate(
@@ -81,10 +95,10 @@ def rotate(
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     # affine_grid counts in half widths and half heights, so that an oblong photo needs its aspect
     turn = torch.stack([cos, -sin * (h / w), zero, sin * (w / h), cos, zero], dim=1).reshape(-1, 2, 3)
+    grid = F.affine_grid(turn, [len(rows), 1, h, w], align_corners=False)
     mode = {"reflect": "reflection", "edge": "border", "black": "zeros"}[padding]
 
     def move(photos: Tensor) -> Tensor:
-        grid = F.affine_grid(turn, list(photos.shape), align_corners=False)
         return F.grid_sample(photos, grid, padding_mode=mode, align_corners=False)
 
     return _move(batch, rows, move)
