@@ -7,7 +7,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -123,14 +122,12 @@ def read_recipe(folder: Path) -> Recipe:
     """The recipe of a cache; CacheError where there is none, or it is damaged, or of another format."""
     path = folder / "recipe.json"
     try:
-        text = path.read_bytes().decode()
-        given = json.loads(text)
-        if isinstance(given, dict) and given.get("format", FORMAT) != FORMAT:
+        values = unseal(path.read_bytes().decode(), indent=2)
+        if values["format"] != FORMAT:
             raise CacheError(
-                f"{folder}: a cache of format {given['format']}, this version reads {FORMAT}; "
+                f"{folder}: a cache of format {values['format']}, this version reads {FORMAT}; "
                 "update figureground, or run preprocess build again into another folder"
             )
-        values = unseal(text, indent=2)
         return Recipe(values["identity"], values["made_with"])
     except FileNotFoundError:
         raise CacheError(_no_cache(folder)) from None
@@ -219,15 +216,17 @@ def read_table(folder: Path) -> pa.Table:
 
 
 def read_builds(folder: Path) -> list[dict[str, Any]]:
-    """The whole lines of builds.jsonl, oldest first."""
+    """The lines of builds.jsonl, oldest first; a damaged line is {}."""
     try:
-        lines = (folder / "builds.jsonl").read_text("utf-8", errors="replace").splitlines(keepends=True)
+        *lines, rest = (folder / "builds.jsonl").read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
     builds = []
-    for line in lines:
-        with suppress(ValueError):
-            builds.append(unseal(line))
+    for line in [*lines, rest] if rest else lines:
+        try:
+            builds.append(unseal(line.decode() + "\n" * (line is not rest)))
+        except ValueError:
+            builds.append({})
     return builds
 
 

@@ -141,7 +141,7 @@ class Writer:
             **entry,
         }
         with on_disk(self.path):
-            whole = [seal(build) for build in read_builds(self.path)]
+            whole = [seal(build) for build in read_builds(self.path) if build]
             put(self.path / "builds.jsonl", "".join([*whole, seal(line)]).encode())
 
 
