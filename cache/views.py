@@ -1,8 +1,8 @@
 """What of a photo is shown: the figure, the background or all of it, and what stands in the rest's place.
 
 Pure functions on batches: images f32 [b 3 h w] in 0..1, alpha f32 [b 1 h w] in 0..1 (1: figure), on
-any device and in any memory format. A random choice is made by `draw`, apart from the pixels, so that
-the result does not depend on how a batch is cut into parts.
+any device; fastest where each colour lies in one piece (contiguous). A random choice is made by
+`draw`, apart from the pixels, so that a batch comes out the same in one piece or in parts.
 """
 
 from __future__ import annotations
@@ -222,8 +222,8 @@ def view_photos(
 
 
 def to_float(pixels: torch.Tensor) -> torch.Tensor:
-    """u8 [b h w c] to f32 [b c h w] in 0..1 (channels last in memory, as they were)."""
-    return (pixels.float() / 255).permute(0, 3, 1, 2)
+    """u8 [b h w c] to f32 [b c h w] in 0..1."""
+    return pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 def to_bytes(images: torch.Tensor) -> torch.Tensor:
