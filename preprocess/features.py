@@ -98,13 +98,13 @@ def paint_brow(layer: Layer, person: Person, side: int, rng: np.random.Generator
     colour = hair + (grey - hair) * max(0.0, person.grey * 0.8 - 0.1)
     s = np.array([side, 1.0])
     paint(layer, fill(frame, body * s, soft=0.016), colour, 0.5)
-    for _ in range(70):
+    for _ in range(40):
         t = rng.uniform(0, 0.97)
         at = spine[int(t * (len(spine) - 1))] + (0, rng.uniform(-0.5, 0.5) * thick * (1 - 0.7 * t))
         to = at + np.array([0.06 + 0.03 * t, -0.05 + 0.075 * t]) * rng.uniform(0.7, 1.2)
         paint(
             layer,
-            line(frame, np.stack([at, to]) * s, 0.012),
+            line(frame, np.stack([at, to]) * s, 0.016),
             colour * np.float32(rng.uniform(0.5, 1.3)),
             0.75,
         )

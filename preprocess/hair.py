@@ -220,7 +220,7 @@ def _tone(layer: Layer, style: Style, mask: F32, person: Person, rng: np.random.
     curly = style.curl > 0.9
     paths = _curls(style, rng) if curly else _strands(style, person, rng)
     dots = np.round((paths - (frame.left, frame.top)) * (frame.unit * 16)).astype(np.int32)
-    shades = np.clip(128 + rng.normal(0, 30 if curly else 36, len(paths)), 10, 250).astype(int).tolist()
+    shades = np.clip(128 + rng.normal(0, 24 if curly else 36, len(paths)), 40, 250).astype(int).tolist()
     widths = rng.integers(2 if curly else 1, 4, len(paths)).tolist()
     for path, shade, width in zip(dots, shades, widths, strict=True):
         cv2.polylines(canvas, [path], False, shade, width, cv2.LINE_AA, shift=4)
@@ -261,7 +261,7 @@ def _colour(layer: Layer, patch: Patch, tone: F32, person: Person, rng: np.rando
     base, white = linear(*person.hair), linear(*_grey(person))
     rows, columns = patch.weight.shape
     # Grey comes strand by strand, denser at the temples than on the crown.
-    streaks = 2.2 * (tone - tone.mean()) + 0.3 * noise(rng, rows, columns, 14)
+    streaks = 1.3 * (tone - tone.mean()) + 0.3 * noise(rng, rows, columns, 14)
     share = np.clip(person.grey * (1 + streaks), 0, 1)[..., None]
     colour = (base + (white - base) * share) * (tone * tone)[..., None]
     under = layer.albedo[patch.where]

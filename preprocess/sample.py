@@ -7,6 +7,8 @@ group away, never the state of the mask.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +46,15 @@ OUTFITS = (
     Clothes((52, 48, 56), (206, 206, 210), "checks", "round"),
     Clothes((214, 150, 190), (120, 40, 110), "stripes", "round"),
 )
+
+
+# Colour is kept at full resolution: halved, it would bleed the room 8 px into the figure.
+JPEG = [
+    cv2.IMWRITE_JPEG_QUALITY,
+    93,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+]
 
 
 @dataclass(frozen=True)
@@ -87,7 +98,7 @@ def plan(
     Returns:
         `people` persons; gender and age group go round, so that any six in a row hold each group once.
     """
-    _check(people, shortcut, cue)
+    _check(people, shortcut, seed, cue)
     planned = [_planned(number, shortcut=shortcut, seed=seed, cue=cue) for number in range(1, people + 1)]
     return _shuffled(planned, seed) if shuffle_labels else planned
 
@@ -122,15 +133,28 @@ def draw(
     Raises:
         UserError: an argument out of its range, or `out` isn't an empty folder.
     """
-    from joblib import Parallel, delayed
+    from joblib import Parallel, cpu_count, delayed
 
     planned = plan(people, shortcut=shortcut, seed=seed, cue=cue, shuffle_labels=shuffle_labels)
+    if jobs is not None and jobs < 1:
+        raise UserError(f"jobs: {jobs}; it takes at least 1 process")
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise UserError(f"{out}: not an empty folder; name a new one, nothing is overwritten")
-    out.mkdir(parents=True, exist_ok=True)
-    work = Parallel(n_jobs=jobs or -1, return_as="generator")(delayed(_write)(out, one) for one in planned)
-    for _ in progress(work, label="draw", unit="person", total=people):
-        pass
+    place = out.absolute()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    # Drawn beside its place and moved there when whole: a set that was stopped half-way would pass for one.
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+    for kind in ("photos", "alpha"):
+        (unfinished / kind).mkdir()
+    try:
+        pool = Parallel(n_jobs=min(people, jobs or cpu_count()), return_as="generator_unordered")
+        work = pool(delayed(_write)(unfinished, one) for one in planned)
+        for _ in progress(work, label="draw", unit="person", total=people):
+            pass
+        unfinished.chmod(0o755)
+        unfinished.replace(place)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def photo(planned: Planned, name: str, *, room: int | None = None) -> tuple[NDArray[np.uint8], Figure]:
@@ -157,11 +181,13 @@ def shot_of(planned: Planned, index: int) -> Shot:
     return replace(shot, mark=planned.marks[index])
 
 
-def _check(people: int, shortcut: float, cue: str) -> None:
+def _check(people: int, shortcut: float, seed: int, cue: str) -> None:
     if people < 1:
         raise UserError(f"people: {people}; a set needs at least 1")
     if not 0 <= shortcut <= 1:
         raise UserError(f"shortcut: {shortcut}; it is a probability, 0 to 1")
+    if seed < 0:
+        raise UserError(f"seed: {seed}; it starts at 0")
     if cue not in get_args(Cue):
         raise UserError(f'cue: "{cue}" is unknown{did_you_mean(cue, get_args(Cue))}')
 
@@ -207,21 +233,17 @@ def _shuffled(planned: list[Planned], seed: int) -> list[Planned]:
 
 
 def _write(out: Path, planned: Planned) -> None:
+    threads = cv2.getNumThreads()
     # One process a core already: threads inside would only fight over them.
     cv2.setNumThreads(1)
     photos, alphas = out / "photos" / planned.folder, out / "alpha" / planned.folder
     for folder in (photos, alphas):
-        folder.mkdir(parents=True)
+        folder.mkdir()
     for shot, name in zip(SHOTS, planned.names, strict=True):
         rgb, figure = photo(planned, shot)
-        how = [
-            cv2.IMWRITE_JPEG_QUALITY,
-            93,
-            cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-            cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-        ]
-        _save(photos / f"{name}.jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), how)
+        _save(photos / f"{name}.jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), JPEG)
         _save(alphas / f"{name}.png", figure.alpha, [])
+    cv2.setNumThreads(threads)
 
 
 def _save(path: Path, picture: object, how: list[int]) -> None:

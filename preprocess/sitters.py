@@ -182,13 +182,13 @@ def make_shot(rng: np.random.Generator, name: str, unit: float) -> Shot:
     turn, rise = rng.uniform(-1.0, 1.0), rng.uniform(0.05, 0.75)
     direction = np.array([np.sin(turn), -np.sin(rise), 0.35 + np.cos(turn)])
     direction /= np.linalg.norm(direction)
-    warmth = rng.uniform(-0.12, 0.12)
-    colour = np.array([1 + warmth, 1, 1 - warmth]) * rng.uniform(0.55, 0.8)
-    ambient = np.array([1 - warmth / 2, 1, 1 + warmth / 2]) * rng.uniform(0.22, 0.38)
+    warmth = rng.uniform(-0.18, 0.18)
+    colour = np.array([1 + warmth, 1, 1 - warmth]) * rng.uniform(0.5, 0.85)
+    ambient = np.array([1 - warmth / 2, 1, 1 + warmth / 2]) * rng.uniform(0.18, 0.4)
     return Shot(
-        yaw=rng.uniform(-0.3, 0.3),
+        yaw=rng.uniform(-0.36, 0.36),
         pitch=rng.uniform(-0.16, 0.12),
-        roll=rng.uniform(-0.12, 0.12),
+        roll=rng.uniform(-0.19, 0.19),
         unit=unit,
         middle=(192 + rng.uniform(-38, 38), 222 + rng.uniform(-34, 30)),
         light=Light(_three(direction), _three(colour), _three(ambient)),
@@ -196,7 +196,7 @@ def make_shot(rng: np.random.Generator, name: str, unit: float) -> Shot:
         open_eyes=rng.uniform(0.82, 1.1),
         gaze=(rng.uniform(-0.4, 0.4), rng.uniform(-0.2, 0.2)),
         mask=None if name == "normal" else _mask(rng, name),
-        exposure=rng.uniform(0.82, 1.14),
+        exposure=rng.uniform(0.74, 1.16),
         noise=rng.uniform(0.8, 3.2),
         soft=rng.uniform(0.0, 0.55),
         pan=(rng.random(), rng.random()),
@@ -213,12 +213,12 @@ def dressed(person: Person, clothes: Clothes) -> Person:
 
 def _style(rng: np.random.Generator, woman: bool, age_group: int) -> str:
     usual = {
-        (False, 0): ("fringe", "fringe", "crop"),
+        (False, 0): ("fringe", "fringe", "crop", "side"),
         (False, 1): ("side", "side", "crop", "receding"),
         (False, 2): ("bald", "bald", "receding"),
-        (True, 0): ("long", "long_fringe", "long"),
-        (True, 1): ("bob", "wavy", "bob", "bun"),
-        (True, 2): ("perm", "perm", "bob"),
+        (True, 0): ("long", "long_fringe", "bob", "bun"),
+        (True, 1): ("bob", "wavy", "long", "bun"),
+        (True, 2): ("perm", "perm", "bob", "bun"),
     }
     return str(rng.choice(usual[woman, age_group]))
 
