@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -50,30 +51,29 @@ def settle(alpha: np.ndarray, face: Face | None) -> Settled:
         alpha: u8 [h w]; the figure is where it is 128 or more.
         face: in the alpha's px; None: the largest component is the figure.
     """
-    parts, labels, stats, _ = cv2.connectedComponentsWithStats((alpha >= 128).view(np.uint8), connectivity=4)
+    solid = cv2.threshold(alpha, 127, 1, cv2.THRESH_BINARY)[1]
+    parts, labels = cv2.connectedComponents(solid, connectivity=4)
     if parts == 1:
-        return _stand_in(alpha, face, "the mask is empty")
-    if face is None:
-        chosen = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
-    else:
-        within = _oval(alpha.shape, face.box)
-        held = np.bincount(labels[within], minlength=parts)
-        chosen = 1 + int(held[1:].argmax())
-        if held[chosen] < FACE_HELD * max(1, held.sum()):
-            return _stand_in(alpha, face, "the mask leaves the face out")
-    figure = (labels == chosen).view(np.uint8)
+        return _stand_in(alpha.shape, face, "the mask is empty")
+    within = _in_face(labels, face.box) if face else labels[:0].ravel()
+    areas = np.bincount(within, minlength=parts)[1:]
+    if not areas.any():
+        # No face is known, or the mask has a hole in its place: the largest component is the one around it.
+        areas = np.bincount(labels.ravel())[1:]
+    chosen = 1 + int(areas.argmax())
+    figure = cv2.inRange(labels, chosen, chosen)
     holes = _holes(figure)
-    figure |= holes
-    share = float(figure.mean())
+    figure = cv2.bitwise_or(figure, holes)
+    share = cv2.countNonZero(figure) / figure.size
     if share < EMPTY:
-        return _stand_in(alpha, face, "the mask is empty")
+        return _stand_in(alpha.shape, face, "the mask is empty")
     if share > FULL:
-        return _stand_in(alpha, face, "the mask covers the whole crop")
-    kept = cv2.bitwise_and(alpha, alpha, mask=_grown(figure, max(1, round(RIM * min(alpha.shape)))))
-    # Other components may reach into the rim.
-    kept[(labels != chosen) & (labels != 0)] = 0
-    kept[holes.view(bool)] = 255
-    return Settled(kept, "ok", "")
+        return _stand_in(alpha.shape, face, "the mask covers the whole crop")
+    if face and not np.count_nonzero(_in_face(figure, face.box)) >= FACE_HELD * max(1, within.size):
+        return _stand_in(alpha.shape, face, "the mask leaves the face out")
+    crumbs = cv2.bitwise_and(solid, cv2.bitwise_not(figure))
+    kept = cv2.bitwise_and(alpha, alpha, mask=cv2.bitwise_and(_grown(figure), (1 - crumbs) * 255))
+    return Settled(cv2.bitwise_or(kept, holes), "ok", "")
 
 
 def bust(shape: tuple[int, int], box: Box) -> np.ndarray:
@@ -83,16 +83,15 @@ def bust(shape: tuple[int, int], box: Box) -> np.ndarray:
     grown human body; soft, since people differ.
     """
     x0, y0, x1, y1 = box
-    wide, high = max(x1 - x0, 1.0), max(y1 - y0, 1.0)
+    high = max(y1 - y0, 1.0)
+    # A turned head is as wide as another, though its face's box is narrow.
+    wide = (max(x1 - x0, 1.0) + 0.76 * high) / 2
     y, x = np.ogrid[: shape[0], : shape[1]]
-    across = ((x + 0.5) - (x0 + x1) / 2).astype(np.float32) / wide
+    across = np.abs((x + 0.5) - (x0 + x1) / 2).astype(np.float32) / wide
     down = ((y + 0.5) - y0).astype(np.float32) / high
-    # The head's oval ends at the chin and stands a third of the face above the hairline.
-    head = (1 - np.hypot(across / 0.68, (down - 0.36) / 0.66)) * 0.6
-    below = np.clip(down - 1, -0.1, 1.2)
-    half = np.where(down > 0.8, np.minimum(0.56 + 1.5 * np.maximum(below, 0), 1.9), -1)
-    body = half - np.abs(across)
-    return (1 / (1 + np.exp(-np.maximum(head, body) / 0.11))).astype(np.float32)
+    head = (1 - np.hypot(across / 0.78, (down - 0.4) / 0.85)) / 0.2
+    shoulders = np.where(down > 0.8, (0.68 + 1.9 * (down - 1).clip(0, 0.8) - across) / 0.35, -9)
+    return 0.5 + 0.5 * np.tanh(np.maximum(head, shoulders) / 2)
 
 
 def head_box(alpha: np.ndarray) -> Box | None:
@@ -124,32 +123,34 @@ def centred(shape: tuple[int, int]) -> Box:
     return (width - 0.8 * side) / 2, (height - side) / 2, (width + 0.8 * side) / 2, (height + side) / 2
 
 
-def _stand_in(alpha: np.ndarray, face: Face | None, reason: str) -> Settled:
-    shape = alpha.shape[:2]
-    probable = bust(shape, face.box if face else centred(shape))
-    if not (probable >= 0.5).any():
-        probable = bust(shape, centred(shape))
-    if not (probable >= 0.5).any():
-        probable = np.ones(shape, np.float32)
-    return Settled(np.rint(probable * 255).astype(np.uint8), "no_figure", reason)
+def _stand_in(shape: tuple[int, ...], face: Face | None, reason: str) -> Settled:
+    height, width = shape[:2]
+    boxes = [face.box] if face else []
+    for box in (*boxes, centred((height, width))):
+        probable = bust((height, width), box)
+        if (probable >= 0.5).any():
+            return Settled(np.rint(probable * 255).astype(np.uint8), "no_figure", reason)
+    return Settled(np.full((height, width), 255, np.uint8), "no_figure", reason)
 
 
-def _oval(shape: tuple[int, ...], box: Box) -> np.ndarray:
-    """The face within its box, bool [h w]: the corners of a box are hair and background."""
+def _in_face(values: np.ndarray, box: Box) -> np.ndarray:
+    """The values within the face: an oval, since the corners of its box are hair and background."""
     x0, y0, x1, y1 = box
-    y, x = np.ogrid[: shape[0], : shape[1]]
-    across = (x + 0.5 - (x0 + x1) / 2) / max(x1 - x0, 1.0)
-    down = (y + 0.5 - (y0 + y1) / 2) / max(y1 - y0, 1.0)
-    return across**2 + down**2 <= 0.45**2
+    top, left = max(0, math.floor(y0)), max(0, math.floor(x0))
+    part = values[top : max(top, math.ceil(y1)), left : max(left, math.ceil(x1))]
+    y, x = np.ogrid[: part.shape[0], : part.shape[1]]
+    across = (x + left + 0.5 - (x0 + x1) / 2) / max(x1 - x0, 1.0)
+    down = (y + top + 0.5 - (y0 + y1) / 2) / max(y1 - y0, 1.0)
+    return part[across**2 + down**2 <= 0.45**2]
 
 
 def _holes(figure: np.ndarray) -> np.ndarray:
-    """What the figure encloses, u8 [h w] 0 or 1."""
+    """What a figure of 255 encloses, 255 there and 0 elsewhere, u8 [h w]."""
     outside = cv2.copyMakeBorder(figure, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    cv2.floodFill(outside, None, (0, 0), 2, flags=8)
-    return (outside[1:-1, 1:-1] == 0).view(np.uint8)
+    cv2.floodFill(outside, None, (0, 0), 255, flags=8)
+    return cv2.bitwise_not(outside[1:-1, 1:-1])
 
 
-def _grown(figure: np.ndarray, by: int) -> np.ndarray:
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * by + 1, 2 * by + 1))
-    return cv2.dilate(figure, disc)
+def _grown(figure: np.ndarray) -> np.ndarray:
+    reach = 2 * max(1, round(RIM * min(figure.shape))) + 1
+    return cv2.dilate(figure, np.ones((reach, reach), np.uint8))

@@ -129,26 +129,23 @@ def onnx(
     )
 
 
-def grabcut(device: str, *, grid: int = 96, rounds: int = 3) -> Segmenter:  # noqa: ARG001 - one signature for all
+def grabcut(device: str, *, grid: int = 96) -> Segmenter:  # noqa: ARG001 - one signature for all
     """GrabCut seeded by the face: needs no download and no GPU.
 
     Args:
         device: of no effect; it runs on the CPU.
-        grid: side in px at which figure and ground are told apart.
-        rounds: of colour models and cuts.
+        grid: longer side, px, of the copy that GrabCut runs on.
     """
-    settings = {"grid": grid, "rounds": rounds}
 
     def cut(crops: np.ndarray, faces: Sequence[Face | None]) -> np.ndarray:
-        boxes = [face.box if face else None for face in faces]
         alphas = side_by_side(
-            lambda i: cuts.cut(crops[i], boxes[i], **settings), range(len(crops)), lanes=cores()
+            lambda i: cuts.cut(crops[i], faces[i], grid=grid), range(len(crops)), lanes=cores()
         )
         return np.stack(alphas) if alphas else np.empty(crops.shape[:3], np.uint8)
 
     return Segmenter(
         cut=cut,
-        identity={"name": "grabcut", **settings, "version": cuts.VERSION},
+        identity={"name": "grabcut", "grid": grid, "version": cuts.VERSION},
         made_with={"device": "cpu", "opencv": cv2.__version__},
     )
 
