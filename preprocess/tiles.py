@@ -111,15 +111,12 @@ def outline(alpha: np.ndarray) -> list[list[int]]:
     """The figure's outlines as polygons x y x y ..., in thousandths of the crop's width and height."""
     height, width = (min(OUTLINE_PX, side) for side in alpha.shape)
     inside = (resize(alpha, (height, width)) > 127).astype(np.uint8)
-    # Without a rim of nothing, a figure that reaches the border would be drawn one pixel inside of it.
-    found, _ = cv2.findContours(
-        cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
-    )
+    found, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     polygons = []
     for contour in sorted(found, key=len, reverse=True)[:8]:
         points = cv2.approxPolyDP(contour, 0.6, closed=True).reshape(-1, 2)
         if len(points) > 2:
-            scaled = np.clip((points - 0.5) / (width, height), 0, 1) * 1000
+            scaled = (points + 0.5) / (width, height) * 1000
             polygons.append(scaled.round().astype(int).ravel().tolist())
     return polygons
 

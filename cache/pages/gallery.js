@@ -77,10 +77,8 @@
   }
 
   function showMarks() {
-    const before = at("bar").offsetHeight;
     at("marked").hidden = !marks.size;
     at("marked-count").textContent = `${Page.count(marks.size)} marked as bad`;
-    if (at("bar").offsetHeight !== before) layOut();
   }
 
   const isBad = (row) => marks.has(Gallery.key[row]);

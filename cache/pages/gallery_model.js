@@ -24,7 +24,8 @@ const Gallery = (() => {
   }
 
   const most = (row, value) => caches.reduce((worst, cache) => Math.max(worst, value(cache, row)), -Infinity);
-  const trouble = [0, 1, 2, 3];
+  const TROUBLE = { ok: 0, no_figure: 1, no_face: 2, unreadable: 3 };
+  const trouble = meta.statuses.map((name) => TROUBLE[name]);
   const SORTS = {
     /* Status, then how far down the ladder, then the score. A photo that a cache lacks is the worst. */
     worst: (row) => [

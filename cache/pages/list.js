@@ -18,12 +18,16 @@ Page.list = (holder, { make, fill }) => {
     spare.push(node);
   }
 
-  function add(index) {
-    const node = spare.pop() ?? make();
+  function put(node, index) {
     node.style.transform = `translateY(${index * height}px)`;
     node.setAttribute("aria-posinset", index + 1);
     node.setAttribute("aria-setsize", count);
     fill(node, index);
+  }
+
+  function add(index) {
+    const node = spare.pop() ?? make();
+    put(node, index);
     // In order, so that Tab walks down; rows that stay are not moved, so that the focus stays.
     let after = null;
     let nearest = Infinity;
@@ -47,22 +51,23 @@ Page.list = (holder, { make, fill }) => {
   addEventListener("resize", later);
 
   return {
-    /** Other rows: all are filled anew. */
+    /** Other rows, or rows of another height: all are filled anew. */
     reset(rows, rowHeight, coveredAbove) {
       height = rowHeight;
       covered = coveredAbove;
       count = Math.min(rows, Math.floor(LONGEST / height));
       holder.style.height = `${count * height}px`;
-      for (const index of [...shown.keys()]) drop(index);
+      // Rows stay where they are, so that the focus does too.
+      for (const [index, node] of [...shown]) {
+        if (index < count) put(node, index);
+        else drop(index);
+      }
       draw();
       return count;
     },
     /** The rows in sight, filled anew. */
     refill() {
       for (const [index, node] of shown) fill(node, index);
-    },
-    refillOne(index) {
-      if (shown.has(index)) fill(shown.get(index), index);
     },
     /** Scroll just so far that a row is in sight; its element. */
     reveal(index) {
