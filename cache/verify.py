@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -330,6 +331,15 @@ def forget(path: str | os.PathLike[str], report: Report) -> list[str]:
         release_lock(lock)
 
 
+def made_with(folder: Path) -> dict[str, Any]:
+    """What a cache was made with (its `source`, versions, ...), by the recipe or else the log of builds."""
+    recipe, _ = _check_recipe(folder)
+    if recipe:
+        return recipe.made_with
+    builds = [build for build in read_builds(folder) if build]
+    return dict(builds[-1]["made_with"]) if builds else {}
+
+
 def _restored_recipe(folder: Path) -> Recipe:
     """The recipe; where its file is damaged, as the shards and the log of builds tell it."""
     recipe, damages = _check_recipe(folder)
@@ -342,8 +352,7 @@ def _restored_recipe(folder: Path) -> Recipe:
             f"{folder}: recipe.json is {damages[0].what} and no shard tells it; "
             "the cache must be made again: delete it and run preprocess build"
         )
-    builds = [build for build in read_builds(folder) if build]
-    recipe = Recipe(shard.identity, builds[-1]["made_with"] if builds else {})
+    recipe = Recipe(shard.identity, made_with(folder))
     put(folder / "recipe.json", recipe.to_text().encode())
     return recipe
 
