@@ -234,7 +234,8 @@ def to_bytes(images: torch.Tensor) -> torch.Tensor:
 def _surely(share: torch.Tensor) -> torch.Tensor:
     """How far a pixel is wholly of one kind: 0 at SURE, 1 at 1."""
     # The small second term counts only in a photo without one sure pixel: better mixed colours than none.
-    return ((share - SURE) / (1 - SURE)).clamp_min(0).add(1e-4 * share.square()).clamp_max(1)
+    sure = share.sub(SURE).mul_(1 / (1 - SURE)).clamp_(0, 1).square_()
+    return sure.addcmul_(share, share, value=1e-5).clamp_max_(1)
 
 
 def _enlarge(small: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
