@@ -97,23 +97,23 @@ def bust(shape: tuple[int, int], box: Box) -> np.ndarray:
 def head_box(alpha: np.ndarray) -> Box | None:
     """The box of the face of a segmented figure, xyxy px, guessed from its outline; None without a figure.
 
-    The head is the part below the figure's top that is as high as 1.3 of its own width.
+    The head is what is about as high as it is wide, counted from the figure's top; the face takes
+    its middle, from the hairline to a little below.
     """
-    figure = settle(alpha, None)
-    if figure.status != "ok":
+    settled = settle(alpha, None)
+    if settled.status != "ok":
         return None
-    solid = figure.alpha >= 128
+    solid = settled.alpha >= 128
     widths = solid.sum(axis=1)
     top = int((widths > 0).argmax())
     heights = np.arange(1, len(widths) - top + 1)
-    mean = np.cumsum(widths[top:]) / heights
-    tall = heights >= 1.5 * mean
-    high = int(heights[tall][0]) if tall.any() else int(heights[-1])
-    columns = np.flatnonzero(solid[top : top + high].any(axis=0))
-    weights = solid[top : top + high].sum(axis=0)[columns]
-    centre = float((columns * weights).sum() / weights.sum()) + 0.5
-    wide = float(mean[high - 1])
-    return centre - wide * 0.4, top + high * 0.25, centre + wide * 0.4, top + high * 0.95
+    # Averaged from the top an oval is 0.85 of its full width.
+    complete = heights * 0.85 >= 1.05 * np.cumsum(widths[top:]) / heights
+    high = int(heights[complete][0] if complete.any() else heights[-1])
+    head = solid[top : top + high]
+    centre = float(np.average(np.arange(head.shape[1]) + 0.5, weights=head.sum(axis=0)))
+    half = 0.38 * float(np.quantile(widths[top : top + high], 0.8))
+    return centre - half, top + 0.3 * high, centre + half, top + 1.05 * high
 
 
 def centred(shape: tuple[int, int]) -> Box:
