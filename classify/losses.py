@@ -11,6 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+NOTHING = 1e-6
+"""A sum of weights below this is of a batch without known classes; dividing by less would overflow."""
+
 
 def cross_entropy(
     logits: Tensor, targets: Tensor, class_weights: Tensor | None = None, *, smoothing: float = 0.0
@@ -68,9 +71,9 @@ def soft_f1(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None
     p = logits.softmax(dim=1) * known
     true = targets.sum(dim=0)
     present = (true > 0).to(p.dtype)
-    f1 = 2 * (p * targets).sum(dim=0) / (p.sum(dim=0) + true).clamp_min(_tiny(p))
+    f1 = 2 * (p * targets).sum(dim=0) / (p.sum(dim=0) + true).clamp_min(NOTHING)
     weights = present if class_weights is None else present * class_weights
-    return (weights * (1 - f1)).sum() / weights.sum().clamp_min(_tiny(p))
+    return (weights * (1 - f1)).sum() / weights.sum().clamp_min(NOTHING)
 
 
 def mixed(
@@ -107,7 +110,7 @@ def class_weights(counts: Tensor, *, power: float = 1.0) -> Tensor:
     """
     counts = torch.as_tensor(counts, dtype=torch.float32)
     weights = torch.where(counts > 0, counts.clamp_min(1) ** -power, 0.0)
-    return weights * counts.sum() / (weights * counts).sum().clamp_min(_tiny(weights))
+    return weights * counts.sum() / (weights * counts).sum().clamp_min(NOTHING)
 
 
 def _smooth(targets: Tensor, smoothing: float) -> Tensor:
@@ -117,14 +120,10 @@ def _smooth(targets: Tensor, smoothing: float) -> Tensor:
 
 def _mean(each: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
     if class_weights is None:
-        return each.sum() / targets.sum().clamp_min(_tiny(each))
-    return (each * class_weights).sum() / (targets * class_weights).sum().clamp_min(_tiny(each))
+        return each.sum() / targets.sum().clamp_min(NOTHING)
+    return (each * class_weights).sum() / (targets * class_weights).sum().clamp_min(NOTHING)
 
 
 def _complement(log_p: Tensor) -> Tensor:
     """1 - p, without the loss of digits near p = 1, and kept off 0, where a power has no gradient."""
-    return (-torch.expm1(log_p)).clamp_min(_tiny(log_p))
-
-
-def _tiny(like: Tensor) -> float:
-    return torch.finfo(like.dtype).tiny
+    return (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)

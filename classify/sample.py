@@ -25,6 +25,8 @@ def weighted(
         power: 1 shows every class equally often, 0.5 lies half-way, 0 draws without regard to class.
         length: draws an epoch, as a share of the photos.
     """
+    if not len(classes):
+        return np.zeros(0, np.int64)
     weights = class_counts(classes).astype(np.float64) ** -power
     return rng.choice(len(classes), size=round(len(classes) * length), p=weights / weights.sum())
 

@@ -76,9 +76,9 @@ class Targets:
 def make_targets(table: pa.Table, settings: TargetSettings) -> Targets:
     """The targets of a cache's table.
 
-    A class that is listed in `settings.classes` and has no photo is an error, unless all classes
-    of the column are settled (see `settle`) and this is another table than they were settled on:
-    then every class that the table has is listed, and the list may be longer.
+    Every class that the table has must be listed in `settings.classes`, where its column is there; a
+    listed class may be without photos, as when a model is tested on a set that lacks one (but not when
+    the classes are settled, see `settle`).
 
     Raises:
         UserError: a column or class that isn't there, numbers without borders, borders on text.
@@ -103,13 +103,18 @@ def make_targets(table: pa.Table, settings: TargetSettings) -> Targets:
 
 
 def settle(table: pa.Table, settings: TargetSettings) -> TargetSettings:
-    """The settings with their columns and classes written out, so that other tables give the same classes."""
+    """The settings with their columns and classes written out, so that other tables give the same classes.
+
+    Raises:
+        UserError: as `make_targets`, and for a listed class without a photo.
+    """
     columns = _columns(table, settings)
-    classes = {
-        column: list(_classes(table, column, settings))
-        for column in columns
-        if column not in settings.borders
-    }
+    classes = {c: list(_classes(table, c, settings)) for c in columns if c not in settings.borders}
+    for column, listed in settings.classes.items():
+        found = [_text(value) for value in table[LABEL + column].drop_null().unique().to_pylist()]
+        for name in listed:
+            if name not in found:
+                raise UserError(f'targets.classes.{column}: no photo has "{name}"{did_you_mean(name, found)}')
     return settings.model_copy(update={"columns": columns, "classes": classes})
 
 
