@@ -86,15 +86,20 @@ def batches(
         start: the first batch to make, counted from 0.
         device: where the batches are wanted.
         shift_px: each crop is moved by up to so many px in x and y, drawn uniformly; what comes in
-            at the border is mirrored. Less than the crop's side.
+            at the border is mirrored. Less than half the crop's side.
         flip: mirror half of the crops, drawn.
         keep_alpha: whether batches carry alpha, where there is one.
         threads: on a CPU; torch.get_num_threads() where not given.
 
     Raises:
-        UserError: an unknown view or fill, or one that needs an alpha which the cache lacks.
+        UserError: an unknown view or fill, one that needs an alpha which the cache lacks, or a
+            shift that is too large.
     """
     fills = views.check(view, fill, has_alpha=pixels.alpha is not None)
+    if not 0 <= 2 * shift_px < min(pixels.rgb.shape[1:3]):
+        raise UserError(
+            f"shift_px={shift_px}: give 0 or more, and less than half of {min(pixels.rgb.shape[1:3])} px"
+        )
     view = _still_to_take(pixels, view, fills)
     order = torch.as_tensor(order, dtype=torch.int64)
     count = len(order) // batch_size if drop_last else -(-len(order) // batch_size)

@@ -109,10 +109,7 @@ def share(name: str, size: int, fill: Callable[[np.ndarray], None]) -> np.ndarra
             continue
         try:
             os.posix_fallocate(descriptor, 0, size)  # an error now, and no SIGBUS in mid-fill
-            with mmap.mmap(descriptor, size) as pages:
-                array = np.frombuffer(pages, np.uint8)
-                fill(array)
-                del array
+            fill(np.frombuffer(mmap.mmap(descriptor, size), np.uint8))
             os.pwrite(descriptor, b"\1", size)
         except BaseException:
             path.unlink(missing_ok=True)
