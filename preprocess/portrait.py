@@ -105,7 +105,7 @@ def compose(figure: Figure, ground: U8, shot: Shot) -> U8:
 def _head_frame(person: Person, shot: Shot) -> Frame:
     unit = FINE * shot.unit
     bottom = max(1.95, style_of(person).back + 0.15)
-    return Frame(-1.8, -2.2, round(3.6 * unit), round((bottom + 2.2) * unit), unit)
+    return Frame(-1.58, -2.2, round(3.16 * unit), round((bottom + 2.2) * unit), unit)
 
 
 def _head(person: Person, shot: Shot) -> F32:

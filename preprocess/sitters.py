@@ -23,11 +23,11 @@ MASKS = (
     ((120, 176, 208), "pleats"),
     ((240, 240, 238), "fold"),
     ((44, 44, 50), "fold"),
-    ((206, 176, 180), "fold"),
+    ((70, 74, 84), "fold"),
     ((96, 110, 130), "cloth"),
-    ((150, 92, 92), "cloth"),
-    ((110, 140, 104), "cloth"),
-    ((222, 206, 178), "cloth"),
+    ((64, 92, 150), "cloth"),
+    ((86, 140, 118), "cloth"),
+    ((206, 206, 224), "cloth"),
 )
 PATTERNS = ("plain", "stripes", "checks", "bands", "dots")
 NECKLINES = ("round", "vee", "collar", "high", "hood")
@@ -129,7 +129,7 @@ def make_person(rng: np.random.Generator, gender: str, age_group: int) -> Person
     low, high = AGES[age_group]
     age = int(rng.integers(low, high + 1))
     woman = gender == "female"
-    grey = (0.0, rng.uniform(0.1, 0.25), rng.uniform(0.85, 1.0))[age_group]
+    grey = (0.0, rng.uniform(0.05, 0.13), rng.uniform(0.85, 1.0))[age_group]
     old = (age - 18) / 62
     hair = _pick(rng, DYED_HAIR if rng.random() < (0.4, 0.1, 0.0)[age_group] else DARK_HAIR)
     stubble = 0.0 if woman else rng.uniform(*((0.0, 0.3), (0.35, 0.9), (0.2, 0.7))[age_group])
@@ -155,7 +155,7 @@ def make_person(rng: np.random.Generator, gender: str, age_group: int) -> Person
         lips=(rng.uniform(0.29, 0.36) + 0.02 * (not woman), rng.uniform(0.8, 1.2) - 0.3 * old + 0.15 * woman),
         lip_colour=_near(rng, lip, 14),
         liner=rng.uniform(0.75, 1) if woman else rng.uniform(0.15, 0.35),
-        wrinkles=(0.0, rng.uniform(0.3, 0.45), rng.uniform(0.85, 1.0))[age_group],
+        wrinkles=(0.0, rng.uniform(0.45, 0.6), rng.uniform(0.85, 1.0))[age_group],
         sag=(0.0, rng.uniform(0.2, 0.45), rng.uniform(0.7, 1.0))[age_group],
         stubble=float(stubble),
         beard=float(beard),
@@ -196,7 +196,7 @@ def make_shot(rng: np.random.Generator, name: str, unit: float) -> Shot:
         open_eyes=rng.uniform(0.82, 1.1),
         gaze=(rng.uniform(-0.4, 0.4), rng.uniform(-0.2, 0.2)),
         mask=None if name == "normal" else _mask(rng, name),
-        exposure=rng.uniform(0.74, 1.16),
+        exposure=rng.uniform(0.74, 1.06),
         noise=rng.uniform(0.8, 3.2),
         soft=rng.uniform(0.0, 0.55),
         pan=(rng.random(), rng.random()),
