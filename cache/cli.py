@@ -254,24 +254,28 @@ def _as_text(found: dict[str, Any]) -> str:
     lines = [
         f"{found['records']:,} records of {found['photos']:,} photos of {found['persons']:,} persons, "
         f"{width}x{height} px{alpha}",
-        f"{_size(found['bytes'])} in {found['shards']:,} shards, "
-        f"{found['dead_share']:.0%} of the crops of no use any more (of photos changed or removed since)",
+        f"{_size(found['bytes'])} in {found['shards']:,} shards",
     ]
+    if found["dead_share"]:
+        lines.append(
+            f"{found['dead_share']:.1%} of the crops are of photos that were changed or removed since"
+        )
     if found["unfinished_shards"]:
         lines.append(
             f"{found['unfinished_shards']} shards of a build that was stopped: the same command goes on"
         )
-    labels = {name: {**shown, **shown.pop("counts", {})} for name, shown in found["labels"].items()}
+    labels = {name: {**shown.pop("counts", {}), **shown} for name, shown in found["labels"].items()}
     counts = {"status": found["status"], "rung": found["rung"], **labels}
     lines += ["", *(_counts_line(name, row) for name, row in counts.items())]
-    lines += ["", f"recipe {found['recipe']['digest']}"]
-    for part in ("identity", "made_with"):
-        lines += [f"  {name}: {value}" for name, value in _dotted(found["recipe"][part])]
+    recipe = found["recipe"]
+    made_with = {name: value for name, value in recipe["made_with"].items() if name != "settings"}
+    lines += ["", f"recipe {recipe['digest']}", *_indented(recipe["identity"])]
+    lines += ["", "made with", *_indented(made_with)]
     if found["builds"]:
         lines += ["", "builds"]
-        for build in found["builds"][-SHOWN:]:
-            told = {k: v for k, v in build.items() if k not in ("when", "made_with", "index")}
-            lines.append(f"  {build['when']}  " + "  ".join(f"{k} {v}" for k, v in _dotted(told)))
+    for build in found["builds"][-SHOWN:]:
+        told = {name: value for name, value in build.items() if name not in ("when", "made_with", "index")}
+        lines.append(f"  {build['when']}  " + "  ".join(line.strip() for line in _indented(told)))
     return "\n".join(lines)
 
 
@@ -279,11 +283,15 @@ def _counts_line(name: str, row: dict[str, Any]) -> str:
     return f"{name + ':':<12} " + "  ".join(f"{key or '(none)'} {value:,}" for key, value in row.items())
 
 
-def _dotted(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
+def _indented(values: dict[str, Any], prefix: str = "  ") -> list[str]:
+    """A line for each value, the names of mappings with dots."""
+    lines = []
     for name, value in values.items():
-        pairs += _dotted(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)]
-    return pairs
+        if isinstance(value, dict):
+            lines += _indented(value, f"{prefix}{name}.")
+        else:
+            lines.append(f"{prefix}{name}: {f'{value:.4g}' if isinstance(value, float) else value}")
+    return lines
 
 
 def _size(count: int) -> str:

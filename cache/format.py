@@ -164,7 +164,7 @@ def shard_names(folder: Path) -> list[str]:
     """The committed shards, oldest first."""
     try:
         names = os.listdir(folder / "shards")  # noqa: PTH208  (names are all that is asked)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted((name for name in names if SHARD.fullmatch(name)), key=shard_number)
 
@@ -356,7 +356,7 @@ class Cache:
     def _array(self, path: Path, shape: tuple[int, ...]) -> np.ndarray:
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise CacheError(f"{path}: {error}; run: cache verify {self.path} --repair") from None
         if array.shape[1:] != shape or array.dtype != np.uint8:
             raise CacheError(f"{path}: damaged; run: cache verify {self.path} --repair")

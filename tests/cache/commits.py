@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cache.format import Recipe
-from cache.records import Record
-from cache.writer import Listed, Writer
+from cache.format import Recipe, pixel_hashes
+from cache.records import Record, to_table
+from cache.writer import Listed, Writer, stage_table, write_index
 
 RECIPE = Recipe({"method": "seg", "size": [4, 6], "crop": {"margin": 0.4}}, {"source": "photos"})
 PER_SHARD = 5
@@ -93,6 +93,36 @@ def change(path: Path, shards: int = 4, done: Callable[[str], object] = print) -
             if (changed.key, changed.sha256) not in known:
                 done(writer.commit([changed], *pixels([changed])))
         writer.finish(listed(everything))
+
+
+def many(path: Path, rows: int, per_shard: int = 10_000) -> None:
+    """Make a cache of very many rows of 2x2 px, with each column full, and quickly."""
+    recipe = Recipe({"method": "none", "size": 2}, {})
+    rng = np.random.default_rng(0)
+    parts = []
+    with Writer(path, recipe) as writer:
+        for first in range(0, rows, per_shard):
+            rgb = rng.integers(0, 256, (per_shard, 2, 2, 3), np.uint8)
+            table = to_table([record(0, labels={}, coverage=None, group="p")]).take([0] * per_shard)
+            numbers = range(first, first + per_shard)
+            new: dict[str, Any] = {
+                "key": [f"person {number // 7:07d}/photo {number}.jpg" for number in numbers],
+                "sha256": [f"{number:064x}" for number in numbers],
+                "mtime_ns": pa.array(numbers, pa.int64()),
+                "label_mask": np.array(["mask", "incorrect", "normal"])[rng.integers(0, 3, per_shard)],
+                "label_age": rng.integers(18, 70, per_shard),
+                "slot": pa.array(range(per_shard), pa.int32()),
+                "pixels": pixel_hashes(rgb, None),
+            }
+            for name in new:
+                if name in table.column_names:
+                    table = table.set_column(table.column_names.index(name), name, pa.array(new[name]))
+                else:
+                    table = table.append_column(name, pa.array(new[name]))
+            name = writer.adopt(stage_table(path, recipe, table, rgb, None))
+            place = table.column_names.index("slot")
+            parts.append(table.add_column(place, "shard", pa.array([name] * per_shard)))
+        write_index(path, recipe, pa.concat_tables(parts))
 
 
 def contents(path: Path) -> dict[str, bytes]:
