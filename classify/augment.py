@@ -90,6 +90,8 @@ def rotate(
 ) -> Batch:
     """Turned about the centre by up to `degrees` either way."""
     rows = drawn_rows(batch, rng, p)
+    if not len(rows):
+        return batch
     h, w = batch.images.shape[2:]
     angle = uniform(rows, rng, -degrees, degrees) * math.pi / 180
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
@@ -207,7 +209,8 @@ def erase(
     """
     rows = drawn_rows(batch, rng, p)
     images = batch.images[rows]
-    tall = (uniform(rows, rng, -1, 1) * math.log(ratio)).exp()
+    h, w = images.shape[2:]
+    tall = (uniform(rows, rng, -1, 1) * math.log(ratio)).exp() * w / h
     inside = rectangles(images, rng, uniform(rows, rng, *area), tall)
     if fill == "noise":
         filling = torch.rand(images.shape, generator=beside(images, rng), device=images.device)

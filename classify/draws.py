@@ -45,8 +45,9 @@ def beside(images: Tensor, rng: torch.Generator) -> torch.Generator:
 
 
 def rectangles(images: Tensor, rng: torch.Generator, area: Tensor, tall: Tensor) -> Tensor:
-    """bool [m 1 h w]: inside a rectangle of about that share of the area and that height over width.
+    """bool [m 1 h w]: inside a rectangle of about that share of the area.
 
+    `tall` is its height over its width, each as a share of the photo's: at 1 it has the photo's shape.
     Its place is drawn so that all of it lies inside; one too long for the photo is cut to it.
     """
     (m, _, h, w), device = images.shape, images.device

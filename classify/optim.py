@@ -124,11 +124,11 @@ def step(
     at: tuple[float, ...] = (0.5, 0.75),
     gamma: float = 0.1,
 ) -> float:
-    """Times `gamma` at each of the shares `at` of the run, 0..1; warm-up and arguments as in `cosine`."""
+    """Times `gamma` at each of the shares `at` of what follows the warm-up; the rest as in `cosine`."""
     steps = warmup_steps(warmup, total)
     if step < steps:
         return (step + 1) / (steps + 1)
-    return gamma ** sum(step >= share * total for share in at)
+    return gamma ** sum(step - steps >= share * (total - steps) for share in at)
 
 
 def constant(step: int, total: int, *, warmup: float = 0.0) -> float:

@@ -163,4 +163,7 @@ def test_schedules_by_hand() -> None:
     assert cosine(100, 100, warmup=0, floor=0.1) == pytest.approx(0.1)
     assert [cosine(s, 100, warmup=0.03) for s in range(4)] == pytest.approx([0.25, 0.5, 0.75, 1])
     assert [step(s, 8, at=(0.5, 0.75), gamma=0.5) for s in range(8)] == [1, 1, 1, 1, 0.5, 0.5, 0.25, 0.25]
+    assert [step(s, 6, warmup=2, at=(0.5,)) for s in range(6)] == pytest.approx(
+        [1 / 3, 2 / 3, 1, 1, 0.1, 0.1]
+    )
     assert [constant(s, 4, warmup=1) for s in range(4)] == [0.5, 1, 1, 1]
