@@ -16,6 +16,7 @@ from configs.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession as Session
+    from onnxruntime import SessionOptions
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -79,8 +80,9 @@ def open_network(
 ) -> Network:
     """Open a network file.
 
-    On a CPU every run has one image and one thread, and the runs go side by side: no thread waits
-    for another at the end of each layer, and a crop's mask can't depend on its company.
+    On a CPU every run has one image, and the runs go side by side with a thread each while their
+    memory allows: no thread waits for another at the end of each layer, and a crop's mask can't
+    depend on its company.
 
     Args:
         path: an ONNX file with one image input of 3 channels, n c h w or n h w c.
@@ -94,10 +96,14 @@ def open_network(
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; give a network's .onnx file with --set segment.path=FILE")
-    session = start(path, device)
+    lanes, threads = _shared_out(size)
+    session = start(path, device, threads=threads)
     given = session.get_inputs()[0]
     size, channels_last = _image_input(path, session, size)
     on_cpu = session.get_providers()[0] == "CPUExecutionProvider"
+    if on_cpu and _shared_out(size) != (lanes, threads):
+        lanes, threads = _shared_out(size)
+        session = start(path, device, threads=threads)
     network = Network(
         session=session,
         input=given.name,
@@ -106,32 +112,25 @@ def open_network(
         channels_last=channels_last,
         dtype=np.float16 if given.type == "tensor(float16)" else np.float32,
         batch=1,
-        lanes=1,
+        lanes=lanes if on_cpu else 1,
         sha256=sha256(path),
     )
-    if not on_cpu:
-        return batched(network, path, device, most=max(1, BATCH_PX // (size[0] * size[1])))
-    lanes = max(1, min(cores(), LANES_PX // (size[0] * size[1])))
-    return replace(network, session=start(path, device, threads=max(1, cores() // lanes)), lanes=lanes)
+    if on_cpu:
+        return network
+    return batched(network, path, device, most=max(1, BATCH_PX // (size[0] * size[1])))
 
 
 def start(model: Path | bytes, device: str, *, threads: int = 1) -> Session:
-    """An onnxruntime session on the device, or a UserError that says which package is missing.
-
-    Idle threads sleep: onnxruntime's default keeps them spinning, which starves decoders and torch.
-    """
+    """An onnxruntime session on the device, or a UserError that says which package is missing."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options = session_options(threads)
     name, _, number = device.partition(":")
     built_for_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     wanted: list[Any] = ["CPUExecutionProvider"]
     if name in ("cuda", "auto") and built_for_cuda:
-        onnxruntime.preload_dlls()
+        if hasattr(onnxruntime, "preload_dlls"):  # from 1.21 on
+            onnxruntime.preload_dlls()
         wanted.insert(0, ("CUDAExecutionProvider", {"device_id": int(number or 0)}))
     try:
         session = onnxruntime.InferenceSession(
@@ -151,6 +150,18 @@ def start(model: Path | bytes, device: str, *, threads: int = 1) -> Session:
         )
         raise UserError(f"--device {device}: {why}; or choose --device cpu")
     return session
+
+
+def session_options(threads: int) -> SessionOptions:
+    """Idle threads sleep: onnxruntime's default keeps them spinning, which starves decoders and torch."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
 
 
 def batched(network: Network, path: Path, device: str, *, most: int) -> Network:
@@ -198,6 +209,12 @@ def sha256(path: Path) -> str:
         with part.open("rb") as file:
             digests.append(hashlib.file_digest(file, "sha256").hexdigest())
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _shared_out(size: tuple[int, int] | None) -> tuple[int, int]:
+    """Runs side by side on the CPU, and threads of each, for an input of this size."""
+    lanes = max(1, min(cores(), LANES_PX // (size[0] * size[1]))) if size else cores()
+    return lanes, max(1, cores() // lanes)
 
 
 def _free_batch(path: Path) -> bytes:

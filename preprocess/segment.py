@@ -14,7 +14,7 @@ import numpy as np
 from configs.errors import UserError, did_you_mean
 from preprocess import grabcut as cuts
 from preprocess.forms import REMBG, Form, Rule, finish, prepare
-from preprocess.networks import Network, cores, open_network, sha256, side_by_side, start
+from preprocess.networks import Network, cores, open_network, session_options, sha256, side_by_side, start
 
 if TYPE_CHECKING:
     from preprocess.detect import Face
@@ -222,7 +222,7 @@ def _as_rembg_runs_it(device: str, model: str, file: Path) -> Segmenter:
     from rembg.session_factory import new_session
 
     providers = start(file, device).get_providers()
-    session = new_session(model, providers=providers)
+    session = new_session(model, sess_opts=session_options(cores()), providers=providers)
 
     def cut(crops: np.ndarray, _faces: Sequence[Face | None]) -> np.ndarray:
         masks = [session.predict(Image.fromarray(crop))[0] for crop in crops]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from preprocess.crop import around, extract
 from preprocess.detect import Face, detect, load_networks
 from preprocess.grabcut import Belief, believe, cut, follow_edges, head_of
 from preprocess.mask import bust, settle
-from preprocess.segment import grabcut
+from preprocess.segment import grabcut, onnx
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
@@ -118,8 +119,10 @@ def test_more_weight_on_the_place_stays_nearer_to_the_bust() -> None:
     assert iou(near, shape) > iou(far, shape)
 
 
-def mean_iou(photos: list[Path], truths: list[Path]) -> tuple[float, int]:
-    """Of settled grabcut masks in crops of 2.2 faces, for photos with one face; and how many those are."""
+def mean_iou(
+    photos: list[Path], truths: list[Path], way: Callable[[np.ndarray, Face], np.ndarray] = cut
+) -> tuple[float, int]:
+    """Of settled masks in crops of 2.2 faces, for photos with one face; and how many those are."""
     images = [np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB")) for path in photos]
     found = detect(images, load_networks("cpu"), min_face_px=20)
     scores = []
@@ -139,7 +142,7 @@ def mean_iou(photos: list[Path], truths: list[Path]) -> tuple[float, int]:
         box = tuple((v - o) * scale for v, o in zip(faces[0].box, (x, y) * 2, strict=True))
         points = tuple((v - o) * scale for v, o in zip(faces[0].landmarks, (x, y) * 5, strict=True))
         face = Face(box, faces[0].score, points)
-        figure = settle(cut(crop, face), face).alpha >= 128
+        figure = settle(way(crop, face), face).alpha >= 128
         scores.append(iou(figure & inside, truth & inside))
     return float(np.mean(scores)), len(scores)
 
@@ -159,3 +162,13 @@ def test_real_portraits_are_cut_out(real_photos: Path) -> None:
     score, count = mean_iou(photos, truths)
     assert count > 60
     assert score >= 0.86
+
+
+@pytest.mark.slow
+def test_a_real_network_cuts_real_portraits(real_photos: Path, portrait_network: Path) -> None:
+    photos = sorted((real_photos / "people" / "images").glob("*.jpg"))
+    truths = [real_photos / "people" / "alpha" / f"{p.stem}.png" for p in photos]
+    segmenter = onnx("cpu", path=str(portrait_network))
+    score, count = mean_iou(photos, truths, lambda crop, face: segmenter.cut(crop[None], [face])[0])
+    assert count > 60
+    assert score >= 0.88
