@@ -24,7 +24,8 @@ FACE_HELD = 0.5
 """The least share of the face that the figure must cover."""
 
 RIM = 0.04
-"""How far from the figure soft alpha is kept, in parts of the crop's shorter side: hair, and not haze."""
+"""How far from the figure's edge alpha may be soft, in parts of the crop's shorter side: outwards it is hair
+and further out haze, inwards it is hair and further in a network's doubt about what is worn."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Settled:
 
 def settle(alpha: np.ndarray, face: Face | None) -> Settled:
     """The figure of a raw alpha: the component that holds the face, holes filled, crumbs and haze dropped.
+
+    What lies deep inside becomes wholly figure: networks see through a worn mask.
 
     Settling what is settled changes nothing.
 
@@ -71,9 +74,13 @@ def settle(alpha: np.ndarray, face: Face | None) -> Settled:
         return _stand_in(alpha.shape, face, "the mask covers the whole crop")
     if face and not np.count_nonzero(_in_face(figure, face.box)) >= FACE_HELD * max(1, within.size):
         return _stand_in(alpha.shape, face, "the mask leaves the face out")
+    reach = 2 * max(1, round(RIM * min(alpha.shape))) + 1
+    rim = np.ones((reach, reach), np.uint8)
     crumbs = cv2.bitwise_and(solid, cv2.bitwise_not(figure))
-    kept = cv2.bitwise_and(alpha, alpha, mask=cv2.bitwise_and(_grown(figure), (1 - crumbs) * 255))
-    return Settled(cv2.bitwise_or(kept, holes), "ok", "")
+    near = cv2.subtract(cv2.dilate(figure, rim), crumbs * 255)
+    kept = cv2.bitwise_and(alpha, alpha, mask=near)
+    inner = cv2.bitwise_or(holes, cv2.erode(figure, rim))
+    return Settled(cv2.bitwise_or(kept, inner), "ok", "")
 
 
 def bust(shape: tuple[int, int], box: Box) -> np.ndarray:
@@ -149,8 +156,3 @@ def _holes(figure: np.ndarray) -> np.ndarray:
     outside = cv2.copyMakeBorder(figure, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     cv2.floodFill(outside, None, (0, 0), 255, flags=8)
     return cv2.bitwise_not(outside[1:-1, 1:-1])
-
-
-def _grown(figure: np.ndarray) -> np.ndarray:
-    reach = 2 * max(1, round(RIM * min(figure.shape))) + 1
-    return cv2.dilate(figure, np.ones((reach, reach), np.uint8))

@@ -75,6 +75,16 @@ def test_soft_edges_stay_and_haze_goes() -> None:
     np.testing.assert_array_equal(alpha[rim], raw[rim])
 
 
+def test_a_doubt_deep_inside_is_figure_and_at_the_rim_stays() -> None:
+    raw = person()
+    raw[45:55, 42:54] = 150
+    edge = (40, int(np.flatnonzero(raw[40])[0]))
+    raw[edge] = 140
+    alpha = settle(raw, FACE).alpha
+    assert (alpha[45:55, 42:54] == 255).all()
+    assert alpha[edge] == 140
+
+
 @pytest.mark.parametrize(
     ("raw", "at", "reason"),
     [
