@@ -94,18 +94,29 @@ class Graph:
         return self.add("Add", [y, top])
 
 
-def save(path: Path, *, px: int = 320, batch: int = 1, seed: int = 0) -> float:
-    """Write the network: f32 [batch 3 px px] -> seven maps f32 [batch 1 px px]; its GMAC an image."""
+def save(path: Path, *, px: int = 320, batch: int = 1, width: float = 1.0, seed: int = 0) -> float:
+    """Write the network: f32 [batch 3 px px] -> seven maps f32 [batch 1 px px]; its GMAC an image.
+
+    `width` is the share of u2net's channels: rembg's silueta, say, is a u2net with fewer.
+    """
+
+    def of(channels: int) -> int:
+        return channels if channels == 3 else max(1, round(channels * width))
+
+    encoder, decoder = (
+        [(depth, of(given), of(inner), of(made), dilates) for depth, given, inner, made, dilates in blocks]
+        for blocks in (ENCODER, DECODER)
+    )
     graph = Graph(seed)
     x, at = "input", px
     maps = []
-    for i, block in enumerate(ENCODER):
+    for i, block in enumerate(encoder):
         x = graph.block(x, block, at)
         maps.append((x, at, block[3]))
-        if i < len(ENCODER) - 1:
+        if i < len(encoder) - 1:
             x, at = graph.halved(x), at // 2
     sides = [maps[-1]]
-    for block, (skip, skip_px, _) in zip(DECODER, reversed(maps[:-1]), strict=True):
+    for block, (skip, skip_px, _) in zip(decoder, reversed(maps[:-1]), strict=True):
         x, at = graph.resized(x, skip_px / at), skip_px
         x = graph.block(graph.add("Concat", [x, skip], axis=1), block, at)
         sides.append((x, at, block[3]))
