@@ -8,6 +8,8 @@ of the rows' losses, each times its class's weight, over the sum of those weight
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -89,7 +91,7 @@ def mixed(
     return (1 - f1_share) * entropy + f1_share * soft_f1(logits, targets, class_weights)
 
 
-LOSSES = {
+LOSSES: dict[str, Callable[..., Tensor]] = {
     "cross_entropy": cross_entropy,
     "focal": focal,
     "asymmetric": asymmetric,

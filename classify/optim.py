@@ -9,7 +9,7 @@ The learning rate is a plain function of the step, so that a resumed run goes on
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from timm.optim import create_optimizer_v2
@@ -68,7 +68,12 @@ def madgrad(
     return _create(model, "madgrad", lr, weight_decay, layer_decay, momentum=momentum)
 
 
-OPTIMIZERS = {"adamw": adamw, "sgd": sgd, "adam": adam, "madgrad": madgrad}
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "adamw": adamw,
+    "sgd": sgd,
+    "adam": adam,
+    "madgrad": madgrad,
+}
 
 
 def _create(
@@ -137,7 +142,7 @@ def constant(step: int, total: int, *, warmup: float = 0.0) -> float:
     return (step + 1) / (steps + 1) if step < steps else 1.0
 
 
-SCHEDULES = {"cosine": cosine, "step": step, "constant": constant}
+SCHEDULES: dict[str, Callable[..., float]] = {"cosine": cosine, "step": step, "constant": constant}
 
 
 def warmup_steps(warmup: float, total: int) -> int:
@@ -165,7 +170,12 @@ def head_until(epoch: int, *, epochs: int = 1) -> bool:
     return epoch < epochs
 
 
-FREEZES = {"none": never, "head_only": head_only, "head_after": head_after, "head_until": head_until}
+FREEZES: dict[str, Callable[..., bool]] = {
+    "none": never,
+    "head_only": head_only,
+    "head_after": head_after,
+    "head_until": head_until,
+}
 """`fn(epoch, *, settings)`: whether all but the head is frozen in an epoch (counted from 0)."""
 
 

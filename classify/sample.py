@@ -6,6 +6,8 @@ unknown class (-1) count as one class more.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 
@@ -49,7 +51,11 @@ def oversample(classes: np.ndarray, rng: np.random.Generator, *, share: float = 
     return rng.permutation(np.concatenate(shown)) if shown else np.zeros(0, np.int64)
 
 
-SAMPLERS = {"shuffle": shuffle, "weighted": weighted, "oversample": oversample}
+SAMPLERS: dict[str, Callable[..., np.ndarray]] = {
+    "shuffle": shuffle,
+    "weighted": weighted,
+    "oversample": oversample,
+}
 
 
 def class_counts(classes: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ photos of fold f are the rows with number f. `TRAIN` (-1) is in the training par
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -76,7 +76,12 @@ def all_rows(table: pa.Table, classes: np.ndarray) -> np.ndarray:
     return np.full(len(classes), TRAIN, np.int64)
 
 
-SPLITS = {"person": person, "file": file, "column": column, "all": all_rows}
+SPLITS: dict[str, Callable[..., np.ndarray]] = {
+    "person": person,
+    "file": file,
+    "column": column,
+    "all": all_rows,
+}
 
 
 def parts(numbers: np.ndarray, fold: int) -> tuple[np.ndarray, np.ndarray]:
