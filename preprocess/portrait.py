@@ -227,24 +227,29 @@ def _clothes(layer: Layer, person: Person) -> None:
     if kind == "collar":
         _collar(layer, person, n, rise, dip)
     if kind == "hood":
-        for side in (-1, 1):
-            fold = smooth(
-                points(
-                    (n * 1.05, 1.5),
-                    (n * 1.9, 1.75),
-                    (n * 1.5, 2.2),
-                    (0.1, 2.5),
-                    (0.05, 2.25),
-                    (n * 0.8, 1.95),
-                )
-                * (side, 1)
+        _hood(layer, person.clothes, n)
+
+
+def _hood(layer: Layer, clothes: Clothes, n: float) -> None:
+    frame = layer.frame
+    for side in (-1, 1):
+        fold = smooth(
+            points(
+                (n * 1.05, 1.5),
+                (n * 1.9, 1.75),
+                (n * 1.5, 2.2),
+                (0.1, 2.5),
+                (0.05, 2.25),
+                (n * 0.8, 1.95),
             )
-            tint(layer, fill(frame, moved(fold, 0, 0.07), soft=0.06), (0.6, 0.6, 0.6))
-            paint(layer, fill(frame, fold), linear(*person.clothes.colour) * 0.9)
-            cover(layer, fill(frame, fold))
-            lift(layer, fill(frame, fold, soft=0.09), 0.35)
-            cord = smooth(points((0.14, 2.42), (0.17, 2.9), (0.15, 3.3)) * (side, 1), closed=False)
-            paint(layer, line(frame, cord, 0.05), linear(*person.clothes.second))
+            * (side, 1)
+        )
+        tint(layer, fill(frame, moved(fold, 0, 0.07), soft=0.06), (0.6, 0.6, 0.6))
+        paint(layer, fill(frame, fold), linear(*clothes.colour) * 0.9)
+        cover(layer, fill(frame, fold))
+        lift(layer, fill(frame, fold, soft=0.09), 0.35)
+        cord = smooth(points((0.14, 2.42), (0.17, 2.9), (0.15, 3.3)) * (side, 1), closed=False)
+        paint(layer, line(frame, cord, 0.05), linear(*clothes.second))
 
 
 def _neck_shadow(layer: Layer, outline: np.ndarray) -> None:
