@@ -67,7 +67,11 @@ def train(
         settings = load(
             TrainSettings, command="classify train", config=config, flags=flags, overrides=overrides
         )
-    run = train_run(caches.open(cache), settings, out, resume=resume)
+    try:
+        run = train_run(caches.open(cache), settings, out, resume=resume)
+    except KeyboardInterrupt:
+        terminal.note(f"to go on from the last checkpoint: classify train {cache} --out {out} --resume")
+        raise
     if "result" not in run.info:  # another process than the first
         return
     result = run.info["result"]

@@ -39,7 +39,7 @@ class Job:
     Attributes:
         settings: the classes written out.
         data: the rows of the cache.
-        rows: the cache's rows of `pixels`.
+        keys: of the photos of `pixels`.
         pixels: of the training and validation rows, at the model's input size.
         targets: f32 [n sum(classes of the heads)], of the same rows.
         train, val: i64, positions in `pixels`.
@@ -54,7 +54,7 @@ class Job:
     fabric: Fabric
     settings: TrainSettings
     data: Data
-    rows: pa.Table
+    keys: pa.ChunkedArray
     pixels: Pixels
     targets: Tensor
     train: np.ndarray
@@ -80,13 +80,14 @@ def set_up(fabric: Fabric, cache: Cache, data: Data) -> Job:
     model = create(settings.model, outputs=data.outputs, crop=cache.size, seed=settings.seed)
     network = model.network.to(fabric.device)
     rows = np.union1d(data.train, data.val)
-    pixels = fit(preload(cache, rows, device=fabric.device, shared=fabric.world_size > 1), model.size)
+    shared = fabric.world_size > 1
+    crops = preload(cache, rows, device=fabric.device, shared=shared, view=data.view, fill=settings.fill)
     return Job(
         fabric=fabric,
         settings=settings,
         data=data,
-        rows=cache.table.take(rows),
-        pixels=pixels,
+        keys=cache.table["key"].take(rows),
+        pixels=fit(crops, model.size),
         targets=torch.from_numpy(soft(data.targets)[rows]),
         train=np.searchsorted(rows, data.train),
         val=np.searchsorted(rows, data.val),
@@ -154,6 +155,7 @@ def feed(job: Job, order: np.ndarray, epoch: int, start: int) -> Iterator[Batch]
         epoch=epoch,
         start=start,
         device=fabric.device,
+        keep_alpha=bool(settings.augment),
     )
     return islice(made, fabric.global_rank, None, fabric.world_size)
 

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cache import views
 from cache.loader import Pixels, batches
+from cache.preload import LASTING
 from classify.model import Model, create
 from classify.run import INFO, Run, read_tensors, replacing
 from classify.targets import join
@@ -108,6 +110,7 @@ def of_heads(
         seed=0,
         epoch=0,
         device=predictor.device,
+        keep_alpha=False,
     )
     rank, processes = share
     predictor.model.network.eval()
@@ -123,8 +126,8 @@ def of_heads(
 def fit(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     """Pixels brought to the model's input size, once, before training: still uint8.
 
-    Smaller by averaging areas, larger bilinearly. The rgb is averaged unblanked, so that every
-    view can still be taken.
+    Smaller by averaging areas, larger bilinearly. A view that stays was taken before: averaging
+    it lets nothing of the old background into the figure's edge.
     """
     if tuple(pixels.rgb.shape[1:3]) == size:
         return pixels
@@ -270,9 +273,20 @@ def _answers(
 def _predict(predictor: Predictor, rgb: np.ndarray, alpha: np.ndarray | None) -> Iterator[np.ndarray]:
     if not len(rgb):
         return iter(())
+    return iter(predictor(fit(show(rgb, alpha, predictor.view, predictor.fill), predictor.model.size)))
+
+
+def show(rgb: np.ndarray, alpha: np.ndarray | None, view: str, fill: str | Sequence[str]) -> Pixels:
+    """Crops u8 [n h w 3] with alpha u8 [n h w] as `preload` would have them: seen in a view that stays."""
+    fills = views.check(view, fill, has_alpha=alpha is not None)
+    now = view != "full" and len(fills) == 1 and fills[0] in LASTING
+    if now:
+        parts = [slice(at, at + 32) for at in range(0, len(rgb), 32)]
+        assert alpha is not None
+        rgb = np.concatenate([views.view_photos(rgb[p], alpha[p], view=view, fill=fills) for p in parts])
     masks = None if alpha is None else torch.from_numpy(alpha)
-    pixels = Pixels(rgb=torch.from_numpy(rgb), alpha=masks, rows=torch.arange(len(rgb)))
-    return iter(predictor(fit(pixels, predictor.model.size)))
+    taken = (view, fills) if now else None
+    return Pixels(rgb=torch.from_numpy(rgb), alpha=masks, rows=torch.arange(len(rgb)), taken=taken)
 
 
 def check_recipe(run: Run, cache: Cache) -> list[str]:

@@ -85,7 +85,7 @@ def begin(cache: Cache, data: Data, out: Path, resume: bool) -> Run:
     if processes.first():
         run = runs.create(run)
         runs.write_rows(out / "split.csv", split_rows(cache.table, data))
-        for text in data.notes:
+        for text in (*data.notes, *([look_for_leaks(cache, data, run)] if len(data.val) else [])):
             runs.log(run, text)
     return run
 
@@ -110,24 +110,25 @@ def go_on(job: Job, run: Run) -> Progress:
     began = not path.is_file()
     if job.fabric.is_global_zero:
         where = f"{len(job.train):,} photos to train on, {len(job.val):,} to validate"
-        told = (*job.model.notes, where, look_for_leaks(job, run)) if began else (f"resumed from {path}",)
+        told = (*job.model.notes, where) if began else (f"resumed from {path}",)
         for text in told:
             runs.log(run, text)
     return Progress() if began else state.restore(path, job.model.network, job.optimizer, job.ema)
 
 
-def look_for_leaks(job: Job, run: Run) -> str:
+def look_for_leaks(cache: Cache, data: Data, run: Run) -> str:
     """Persons and near-identical photos on both sides of the split: told, and listed in leaks.csv."""
     from classify.leaks import leaks, summary
 
-    images = job.pixels.rgb
-    photos = (photo for at in range(0, len(images), 256) for photo in images[at : at + 256].cpu().numpy())
-    found = leaks(job.rows, photos, job.train, job.val)
-    keys = job.rows["key"].to_pylist()
+    rows = np.union1d(data.train, data.val)
+    table = cache.table.take(rows)
+    photos = (photo for at in range(0, len(rows), 256) for photo in cache.rgb(rows[at : at + 256]))
+    found = leaks(table, photos, np.searchsorted(rows, data.train), np.searchsorted(rows, data.val))
+    keys = table["key"].to_pylist()
     pairs = [{"train": keys[a], "val": keys[b], "bits": bits} for a, b, bits in found.pairs]
     if pairs:
         runs.write_rows(run.path / "leaks.csv", pairs)
-    return summary(found, job.rows) + (f"\nall of them: {run.path / 'leaks.csv'}" if pairs else "")
+    return summary(found, table) + (f"\nall of them: {run.path / 'leaks.csv'}" if pairs else "")
 
 
 def train_epoch(job: Job, run: Run, progress: Progress) -> None:
@@ -180,7 +181,7 @@ def look_at_losses(job: Job, run: Run, progress: Progress, pending: list[tuple[T
         progress.loss_sum += value
         progress.seen += len(rows)
         if not math.isfinite(value) and not bad:
-            bad = job.rows["key"].take(rows.numpy()).to_pylist()
+            bad = job.keys.take(rows.numpy()).to_pylist()
     pending.clear()
     bad = processes.first_of(bad, job.fabric)
     if bad:

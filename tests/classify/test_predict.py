@@ -15,7 +15,7 @@ from PIL import Image
 import cache as caches
 from cache import Cache
 from cache.loader import Pixels, preload
-from classify.predict import fit, load, write
+from classify.predict import fit, load, show, write
 from classify.run import Run
 from classify.settings import TrainSettings
 from classify.train import train
@@ -153,3 +153,14 @@ def test_fitting_averages_areas_and_keeps_what_fits() -> None:
     assert isinstance(large.rgb, torch.Tensor)
     assert large.rgb.shape == (2, 9, 9, 3)
     assert bool((large.rgb == 77).all())
+
+
+@pytest.mark.parametrize("fill", ["black", "mean", "blur", "swap"])
+def test_crops_in_memory_are_shown_as_preloaded_ones(tiny_cache: Cache, fill: str) -> None:
+    rows = tiny_cache.usable()
+    shown = show(tiny_cache.rgb(rows), tiny_cache.alpha(rows), "figure", fill)
+    preloaded = preload(tiny_cache, view="figure", fill=fill)
+    assert shown.taken == preloaded.taken
+    assert isinstance(shown.rgb, torch.Tensor)
+    assert isinstance(preloaded.rgb, torch.Tensor)
+    assert (shown.rgb.int() - preloaded.rgb.int()).abs().max() <= 1
