@@ -149,18 +149,25 @@ def sample(out: Path, people: int, shortcut: float, seed: int, cue: str, shuffle
 Examples:
   preprocess gallery cache/det cache/seg --out gallery
   preprocess gallery cache/rembg cache/grabcut --out gallery --source moved/photos
+  preprocess gallery cache/det cache/seg --out gallery --sheet side-by-side.png
 """
 )
 @click.argument("caches", nargs=-1, type=FOLDER, required=True)
 @click.option("--out", type=FOLDER, required=True, help="Folder of the pages.")
 @click.option("--source", type=FOLDER, help="Where the photos are, if they were moved since the build.")
+@click.option("--sheet", type=FOLDER, help="Draw a few of the photos into one PNG, too.")
 @click.option("--jobs", type=click.IntRange(1), help="Threads that draw.  [default: one a core]")
-def gallery(caches: tuple[Path, ...], out: Path, source: Path | None, jobs: int | None) -> None:
+def gallery(
+    caches: tuple[Path, ...], out: Path, source: Path | None, sheet: Path | None, jobs: int | None
+) -> None:
     """Show original and crops of CACHES side by side, on a page to open from the disk."""
     from preprocess.gallery import gallery as write
 
-    page = write(caches, out, source=source, jobs=jobs)
-    terminal.show(str(page))
+    terminal.show(str(write(caches, out, source=source, jobs=jobs)))
+    if sheet:
+        from preprocess.sheet import sheet as draw_sheet
+
+        terminal.show(str(draw_sheet(caches, sheet, source=source)))
 
 
 def _run_build(sources, settings, out, source, layout, device, jobs, as_json) -> None:  # type: ignore[no-untyped-def]

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from configs.errors import UserError, did_you_mean
 from configs.terminal import progress
-from preprocess.portrait import HEIGHT, MARKS, WIDTH, Figure, compose, paint_figure
-from preprocess.rooms import ROOMS, view
-from preprocess.sitters import (
+from preprocess.drawing.portrait import HEIGHT, MARKS, WIDTH, Figure, compose, paint_figure
+from preprocess.drawing.rooms import ROOMS, view
+from preprocess.drawing.sitters import (
     GENDERS,
     SHOTS,
     Clothes,

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 from configs.errors import UserError
+from preprocess.drawing.portrait import HEIGHT, WIDTH, Figure, compose
+from preprocess.drawing.rooms import ROOMS, room, view
+from preprocess.drawing.sitters import SHOTS
 from preprocess.photos import list_sources
-from preprocess.portrait import HEIGHT, WIDTH, Figure, compose
-from preprocess.rooms import ROOMS, room, view
 from preprocess.sample import GROUPS, OUTFITS, SIZES, Planned, draw, photo, plan, shot_of
-from preprocess.sitters import SHOTS
 
 
 def group_of(label: tuple[str, int]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from preprocess.brush import (
+from preprocess.drawing.brush import (
     F32,
     Layer,
     Patch,
@@ -24,7 +24,7 @@ from preprocess.brush import (
     smooth,
     tint,
 )
-from preprocess.sitters import MaskWorn, Person
+from preprocess.drawing.sitters import MaskWorn, Person
 
 
 def paint_glasses(layer: Layer, person: Person) -> None:

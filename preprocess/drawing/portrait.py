@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.brush import (
+from preprocess.drawing.brush import (
     F32,
     Frame,
     Layer,
@@ -31,9 +31,9 @@ from preprocess.brush import (
     smooth,
     tint,
 )
-from preprocess.face import paint_face
-from preprocess.hair import back_hair, paint_hair, style_of
-from preprocess.sitters import Clothes, Person, Shot
+from preprocess.drawing.face import paint_face
+from preprocess.drawing.hair import back_hair, paint_hair, style_of
+from preprocess.drawing.sitters import Clothes, Person, Shot
 
 HEIGHT, WIDTH = 512, 384
 FINE = 2  # painted at twice the photo's size, then averaged

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from preprocess.brush import (
+from preprocess.drawing.brush import (
     F32,
     Frame,
     Layer,
@@ -23,9 +23,9 @@ from preprocess.brush import (
     smooth,
     tint,
 )
-from preprocess.features import EYE_V, MOUTH_V, NOSE_V, paint_brow, paint_eye, paint_mouth, paint_nose
-from preprocess.sitters import Person, Shot
-from preprocess.worn import paint_glasses, paint_mask
+from preprocess.drawing.features import EYE_V, MOUTH_V, NOSE_V, paint_brow, paint_eye, paint_mouth, paint_nose
+from preprocess.drawing.sitters import Person, Shot
+from preprocess.drawing.worn import paint_glasses, paint_mask
 
 
 def outline(person: Person) -> Points:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from preprocess.brush import Light
+from preprocess.drawing.brush import Light
 
 GENDERS = ("male", "female")
 # Gaps at 30 and 60: nobody can tell 29 from 31, and the labels are to be readable from the face.

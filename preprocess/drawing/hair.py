@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from preprocess.brush import (
+from preprocess.drawing.brush import (
     F32,
     Layer,
     Patch,
@@ -23,7 +23,7 @@ from preprocess.brush import (
     points,
     smooth,
 )
-from preprocess.sitters import RGB, Person
+from preprocess.drawing.sitters import RGB, Person
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.brush import noise
+from preprocess.drawing.brush import noise
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from preprocess.brush import (
+from preprocess.drawing.brush import (
     Layer,
     Points,
     ellipse,
@@ -20,7 +20,7 @@ from preprocess.brush import (
     smooth,
     tint,
 )
-from preprocess.sitters import Person, Shot
+from preprocess.drawing.sitters import Person, Shot
 
 EYE_V, NOSE_V, MOUTH_V = -0.04, 0.5, 0.86
 

@@ -1,0 +1,1 @@
+"""Drawn portraits: persons, rooms, and the tools to paint them."""
