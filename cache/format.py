@@ -29,6 +29,8 @@ NPY_HEADER = 128
 """Length of the header of every .npy file of a cache, bytes."""
 OPEN_SHARDS = 128
 """Shards held open at a time: each takes two file descriptors, of which a process has 1,024 by default."""
+LARGE_ROW = 4096
+"""Bytes from which copying a row takes longer than the Python that asks for it."""
 PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
@@ -377,6 +379,9 @@ class Cache:
             wanted = slots[part]
             if (np.diff(wanted) == 1).all() and (np.diff(part) == 1).all():
                 out[part[0] : part[-1] + 1] = array[wanted[0] : wanted[-1] + 1]
-            else:
+            elif array[0].nbytes < LARGE_ROW:
                 out[part] = array[wanted]
+            else:  # a fancy index on both sides would copy each row twice
+                for place, slot in zip(part, wanted, strict=True):
+                    out[place] = array[slot]
         return out

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -284,6 +285,8 @@ def _settle_recipe(folder: Path, recipe: Recipe) -> None:
             return
     with on_disk(folder):
         put(folder / "recipe.json", recipe.to_text().encode())
+        with suppress(PermissionError):  # a folder above that we may not list
+            sync(folder.resolve().parent)
 
 
 def _indexed(folder: Path, which: str = "shards") -> set[str] | None:

@@ -143,6 +143,18 @@ def test_rows_come_in_any_order_and_more_than_once(built: Path, commits: ModuleT
     assert [cache.records([row])[0] for row in usable] == cache.records(usable)
 
 
+def test_large_rows_come_in_any_order_too(tmp_path: Path, commits: ModuleType) -> None:
+    recipe = Recipe({"method": "seg", "size": 40})
+    records = [commits.record(7 * number) for number in range(9)]
+    rgb, alpha = commits.pixels(records, recipe)
+    with Writer(tmp_path / "c", recipe) as writer:
+        for part in (slice(0, 4), slice(4, 9)):
+            writer.commit(records[part], rgb[part], alpha[part])
+        for wanted in ([8, 0, 3, 3, 5], range(9), range(2, 7), [4]):
+            np.testing.assert_array_equal(writer.cache.rgb(wanted), rgb[wanted])
+            np.testing.assert_array_equal(writer.cache.alpha(wanted), alpha[wanted])
+
+
 def test_places_tell_where_a_row_is(built: Path) -> None:
     cache = open(built)
     numbers, slots = cache.places
