@@ -68,16 +68,18 @@ def draw(
         photo, "original": tile, "cuts": per cache None or {"tile", "alpha", "box", "marks", "crop",
         "outline", "reason"}}; a tile is [x, y, width, height] in the JPEG.
     """
+    images: list[np.ndarray] = []
     tiles: list[np.ndarray] = []
     places: list[list[int]] = []
 
-    def place(tile: np.ndarray) -> list[int]:
-        for other, its in zip(tiles, places, strict=True):
-            if other.shape == tile.shape and np.array_equal(other, tile):
+    def place(image: np.ndarray) -> list[int]:
+        for other, its in zip(images, places, strict=True):
+            if np.array_equal(other, image):
                 return its
-        x = sum(-(-t.shape[1] // MCU) * MCU for t in tiles)
-        tiles.append(tile)
-        places.append([x, 0, tile.shape[1], tile.shape[0]])
+        x = sum(-(-tile.shape[1] // MCU) * MCU for tile in tiles)
+        images.append(image)
+        tiles.append(_shrunk(image, thumb_px))
+        places.append([x, 0, tiles[-1].shape[1], tiles[-1].shape[0]])
         return places[-1]
 
     first = next(cut.record for cut in cuts if cut)
@@ -87,11 +89,11 @@ def draw(
         "cuts": [],
     }
     for cut in cuts:
-        detail["cuts"].append(cut and _cut_detail(cut, place, thumb_px))
+        detail["cuts"].append(cut and _cut_detail(cut, place))
     return (_jpeg(tiles) if tiles else None), detail
 
 
-def _cut_detail(cut: Cut, place: Any, thumb_px: int) -> dict[str, Any]:
+def _cut_detail(cut: Cut, place: Any) -> dict[str, Any]:
     record = cut.record
     found: dict[str, Any] = {
         "box": _rounded(record.box),
@@ -100,9 +102,9 @@ def _cut_detail(cut: Cut, place: Any, thumb_px: int) -> dict[str, Any]:
         "reason": record.reason,
     }
     if cut.rgb is not None:
-        found["tile"] = place(_shrunk(cut.rgb, thumb_px))
+        found["tile"] = place(cut.rgb)
     if cut.alpha is not None:
-        found["alpha"] = place(_shrunk(cut.alpha, thumb_px))
+        found["alpha"] = place(cut.alpha)
         found["outline"] = outline(cut.alpha)
     return found
 

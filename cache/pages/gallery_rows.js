@@ -102,13 +102,13 @@ const Rows = (() => {
     const scale = Math.min(devicePixelRatio || 1, 2);
     const side = Math.round(tile * scale);
     const between = Math.round(BETWEEN * scale);
-    canvas.width = columns * (side + between) - between;
-    canvas.height = side;
+    const wide = columns * (side + between) - between;
+    // Setting a size clears, and costs more than painting over.
+    if (canvas.width !== wide || canvas.height !== side) [canvas.width, canvas.height] = [wide, side];
     const pen = canvas.getContext("2d");
-    const style = getComputedStyle(document.documentElement);
-    const colours = { sunk: style.getPropertyValue("--sunk"), quiet: style.getPropertyValue("--quiet") };
+    pen.clearRect(0, 0, wide, side);
     for (let i = 0; i < columns; i++) {
-      pen.fillStyle = colours.sunk;
+      pen.fillStyle = Picture.themed("sunk");
       pen.fillRect(i * (side + between), 0, side, side);
     }
     delete node.dataset.drawn;
@@ -130,13 +130,13 @@ const Rows = (() => {
       run();
       pen.restore();
     };
-    if (first) boxed(0, () => drawOriginal(pen, one, image, side, lines, scale, colours));
-    meta.caches.forEach((_, i) => boxed(i + first, () => drawCut(pen, one.cuts[i], image, side, ground, scale, colours)));
+    if (first) boxed(0, () => drawOriginal(pen, one, image, side, lines, scale));
+    meta.caches.forEach((_, i) => boxed(i + first, () => drawCut(pen, one.cuts[i], image, side, ground, scale)));
     node.dataset.drawn = row;
   }
 
-  function say(pen, text, side, scale, colours) {
-    pen.fillStyle = colours.quiet;
+  function say(pen, text, side, scale) {
+    pen.fillStyle = Picture.themed("quiet");
     pen.font = `${13 * scale}px system-ui, sans-serif`;
     pen.textAlign = "center";
     pen.fillText(text, side / 2, side / 2, side - 8);
@@ -144,9 +144,9 @@ const Rows = (() => {
 
   const STATES = { missing: "no original", unreadable: "unreadable" };
 
-  function drawOriginal(pen, one, image, side, lines, scale, colours) {
+  function drawOriginal(pen, one, image, side, lines, scale) {
     if (!one.original) {
-      say(pen, one.broken ? "no picture" : STATES[one.state] ?? "no original", side, scale, colours);
+      say(pen, one.broken ? "no picture" : STATES[one.state] ?? "no original", side, scale);
       return;
     }
     const [x, y, width, height] = one.original;
@@ -160,9 +160,9 @@ const Rows = (() => {
     Picture.overlay(pen, one.cuts, scale / perPx);
   }
 
-  function drawCut(pen, cut, image, side, ground, scale, colours) {
+  function drawCut(pen, cut, image, side, ground, scale) {
     if (!cut?.tile) {
-      say(pen, cut ? "no crop" : "not here", side, scale, colours);
+      say(pen, cut ? "no crop" : "not here", side, scale);
       return;
     }
     const fit = side / Math.max(cut.tile[2], cut.tile[3]);

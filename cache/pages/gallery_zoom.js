@@ -118,7 +118,7 @@ const Zoom = (() => {
 
   function drawOriginal(context, one, image, place, fit, scale) {
     const { canvas } = context;
-    context.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--sunk");
+    context.fillStyle = Picture.themed("sunk");
     context.fillRect(0, 0, canvas.width, canvas.height);
     context.save();
     place(context);
@@ -154,10 +154,9 @@ const Zoom = (() => {
 
   function say(context, text, scale) {
     const { canvas } = context;
-    const style = getComputedStyle(document.documentElement);
-    context.fillStyle = style.getPropertyValue("--sunk");
+    context.fillStyle = Picture.themed("sunk");
     context.fillRect(0, 0, canvas.width, canvas.height);
-    context.fillStyle = style.getPropertyValue("--quiet");
+    context.fillStyle = Picture.themed("quiet");
     context.font = `${16 * scale}px system-ui, sans-serif`;
     context.textAlign = "center";
     context.fillText(text, canvas.width / 2, canvas.height / 2);

@@ -23,14 +23,33 @@ const Picture = (() => {
     return picture;
   }
 
+  /* Colours of the scheme are read once: asking for a style makes the browser lay the page out. */
+  let colours = null;
+  const patterns = new Map();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    colours = null;
+    patterns.clear();
+  });
+
+  /** A colour of the page by its name in kit.css. */
+  function themed(name) {
+    colours ??= Object.fromEntries(["sunk", "quiet", "chequer-a", "chequer-b"].map((each) =>
+      [each, getComputedStyle(document.documentElement).getPropertyValue(`--${each}`)]));
+    return colours[name];
+  }
+
   function chequer(context, unit) {
-    const style = getComputedStyle(document.documentElement);
+    if (!patterns.has(unit)) patterns.set(unit, drawChequer(context, unit));
+    return patterns.get(unit);
+  }
+
+  function drawChequer(context, unit) {
     const tile = document.createElement("canvas");
     tile.width = tile.height = 2 * unit;
     const pen = tile.getContext("2d");
-    pen.fillStyle = style.getPropertyValue("--chequer-a");
+    pen.fillStyle = themed("chequer-a");
     pen.fillRect(0, 0, 2 * unit, 2 * unit);
-    pen.fillStyle = style.getPropertyValue("--chequer-b");
+    pen.fillStyle = themed("chequer-b");
     pen.fillRect(0, 0, unit, unit);
     pen.fillRect(unit, unit, unit, unit);
     return context.createPattern(tile, "repeat");
@@ -169,5 +188,5 @@ const Picture = (() => {
     });
   }
 
-  return { load, cutout, intoCrop, paste, overlay, chequer, blank, GROUNDS, PALETTE };
+  return { load, cutout, intoCrop, paste, overlay, blank, themed, GROUNDS };
 })();
