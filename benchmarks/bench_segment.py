@@ -60,7 +60,7 @@ def run(quick: bool) -> list[Row]:
         portraits = people()
         rows.append(against_naive(portraits))
         rows.append(against_whole(portraits, SHARED / "models" / "portrait_prisma.onnx"))
-    return rows + [row for width in (1.0, 0.6) for row in against_rembg(quick, width)]
+    return rows + [row for width in (1.0, 0.625) for row in against_rembg(quick, width)]
 
 
 def people() -> list[Portrait]:
