@@ -56,13 +56,25 @@
     if (!view.length) return;
     const old = cursor;
     cursor = Math.max(0, Math.min(view.length - 1, index));
-    const node = list.reveal(cursor);
+    const node = list.reveal(cursor, at("marked").hidden ? 0 : at("marked").offsetHeight + 16);
     for (const each of [old, cursor]) {
       const row = at("rows").querySelector(`[data-row="${view[each]}"]`);
       row?.classList.toggle("here", each === cursor);
     }
     if (focus) node?.parts.open.focus({ preventScroll: true });
     if (Zoom.isOpen()) Zoom.show(view[cursor], look);
+  }
+
+  /** A step from where one is; where one has scrolled away from it, to what is in sight. */
+  function step(by) {
+    if (Zoom.isOpen() || list.sees(cursor)) walkTo(cursor + by);
+    else walkTo(list.firstInSight());
+  }
+
+  /** Mark what one is at, but never a photo that is out of sight. */
+  function markHere() {
+    if (Zoom.isOpen() || list.sees(cursor)) toggleMark(view[cursor], !isBad(view[cursor]));
+    else walkTo(list.firstInSight());
   }
 
   function toggleMark(row, bad, reason) {
@@ -78,7 +90,7 @@
 
   function showMarks() {
     at("marked").hidden = !marks.size;
-    at("marked-count").textContent = `${Page.count(marks.size)} marked as bad`;
+    at("marked-count").replaceChildren(`${Page.count(marks.size)} marked`, Page.el("span", { class: "hint" }, " as bad"));
   }
 
   const isBad = (row) => marks.has(Gallery.key[row]);
@@ -180,14 +192,14 @@
   }
 
   const KEYS = {
-    j: () => walkTo(cursor + 1),
-    k: () => walkTo(cursor - 1),
-    ArrowDown: () => walkTo(cursor + 1),
-    ArrowUp: () => walkTo(cursor - 1),
-    ArrowRight: () => (Zoom.isOpen() ? walkTo(cursor + 1) : false),
-    ArrowLeft: () => (Zoom.isOpen() ? walkTo(cursor - 1) : false),
+    j: () => step(1),
+    k: () => step(-1),
+    ArrowDown: () => step(1),
+    ArrowUp: () => step(-1),
+    ArrowRight: () => (Zoom.isOpen() ? step(1) : false),
+    ArrowLeft: () => (Zoom.isOpen() ? step(-1) : false),
     Enter: () => Zoom.show(view[cursor], look),
-    x: () => toggleMark(view[cursor], !isBad(view[cursor])),
+    x: markHere,
     g: nextGround,
     o: () => setLines(!look.lines),
     "/": () => form.elements.search.focus(),

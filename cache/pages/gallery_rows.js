@@ -71,7 +71,7 @@ const Rows = (() => {
 
   function disagreementLine(row) {
     const value = Gallery.disagreement[row];
-    return el("div", { class: "of-cache" }, `disagreement ${value === null ? "-" : value.toFixed(2)}`);
+    return value === null ? "" : el("div", { class: "of-cache" }, `disagreement ${value.toFixed(2)}`);
   }
 
   /** Show a row's facts, and its pictures as soon as they are there. */

@@ -69,13 +69,19 @@ Page.list = (holder, { make, fill }) => {
     refill() {
       for (const [index, node] of shown) fill(node, index);
     },
-    /** Scroll just so far that a row is in sight; its element. */
-    reveal(index) {
+    /** Scroll just so far that a row is in sight, above what covers the window's foot; its element. */
+    reveal(index, coveredBelow = 0) {
       const top = holder.getBoundingClientRect().top + index * height;
+      const over = top + height - (innerHeight - coveredBelow);
       if (top < covered) scrollBy(0, top - covered);
-      else if (top + height > innerHeight) scrollBy(0, Math.min(top + height - innerHeight, top - covered));
+      else if (over > 0) scrollBy(0, Math.min(over, top - covered));
       draw();
       return shown.get(index);
+    },
+    /** Is a part of a row in sight? */
+    sees(index) {
+      const top = holder.getBoundingClientRect().top + index * height;
+      return top + height > covered && top < innerHeight;
     },
     /** The first row that is wholly in sight. */
     firstInSight() {

@@ -541,6 +541,21 @@ def test_keyboard_alone(page: Any) -> None:
 
 
 @pytest.mark.browser
+def test_keys_go_on_from_what_is_in_sight_and_mark_nothing_unseen(page: Any) -> None:
+    page.select_option("[name=sort]", "source")
+    page.locator("body").click(position={"x": 2, "y": 2})
+    page.evaluate("scrollTo(0, 4000)")
+    settled(page, lambda: names(page)[0].startswith("c/"))
+    before = page.evaluate("scrollY")
+    page.keyboard.press("x")
+    assert not page.is_visible("#marked")
+    assert page.evaluate("scrollY") == before
+    page.keyboard.press("x")
+    assert page.text_content("#marked-count") == "1 marked as bad"
+    assert page.evaluate("document.activeElement.ariaLabel").startswith("Enlarge c/")
+
+
+@pytest.mark.browser
 def test_marks_outlive_a_reload_and_are_saved_as_a_list_to_exclude(page: Any, tmp_path: Path) -> None:
     for name in HOSTILE:
         page.fill("[name=search]", name)
@@ -596,6 +611,9 @@ def test_any_width_shows_all_without_scrolling_sideways(browser: Any, made: Path
         inside = "(all) => all.every((one) => one.getBoundingClientRect().right <= innerWidth)"
         assert page.locator(".row .open, .row .tick, .row .name").evaluate_all(inside)
         page.click("#filters-button")
+        page.locator(".row .tick input").first.check()
+        assert page.locator("#marked, #marked *:not(.hint)").evaluate_all(inside)
+        assert page.locator("#marked-count").bounding_box()["x"] >= 12
         page.locator(".open").first.click()
         page.wait_for_selector("#zoom[data-drawn]")
         assert page.locator("#zoom button, #zoom select, #zoom input").evaluate_all(inside)
