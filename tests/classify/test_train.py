@@ -19,8 +19,9 @@ from torch import Tensor
 
 from cache import Cache
 from classify import run as runs
+from classify import train as loop
 from classify.data import prepare
-from classify.job import make_loss
+from classify.job import Job, make_loss
 from classify.losses import cross_entropy
 from classify.run import Run
 from classify.settings import TrainSettings
@@ -128,6 +129,36 @@ t.train(cache.open(sys.argv[2]), settings, Path(sys.argv[3]))
     assert_same(weights(whole.path), weights(resumed.path))
     assert_same(weights(whole.path, "best.safetensors"), weights(resumed.path, "best.safetensors"))
     assert history(whole) == history(resumed), step
+
+
+@pytest.mark.parametrize(
+    ("name", "step"), [("adamw", 0), ("adamw", 7), ("sgd", 3), ("adam", 4), ("madgrad", 5)]
+)
+def test_interrupted_and_resumed_gives_the_same_weights(
+    tiny_cache: Cache,
+    tiny_settings: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    step: int,
+) -> None:
+    optimizer = {"name": name, "lr": 1e-3, "layer_decay": 0.8}
+    settings = settings_of(tiny_settings, optimizer=optimizer, ema=0.9, checkpoint_steps=2)
+    whole = train(tiny_cache, settings, tmp_path / "whole")
+    factor = loop.rate_of
+
+    def stopped(job: Job, at: int) -> float:
+        if at == step:
+            raise KeyboardInterrupt
+        return factor(job, at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "rate_of", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny_cache, settings, tmp_path / "run")
+    resumed = train(tiny_cache, settings, tmp_path / "run", resume=True)
+    assert_same(weights(whole.path), weights(resumed.path))
+    assert history(whole) == history(resumed)
 
 
 def history_rows(path: Path) -> list[str]:
