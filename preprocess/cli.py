@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from configs import terminal
 
+if TYPE_CHECKING:
+    from preprocess.sample import Cue
+
 FOLDER = click.Path(path_type=Path)
 METHODS = ("det", "seg", "none")
 SEGMENTERS = ("rembg", "onnx", "grabcut")
 CUES = ("room", "clothes", "size", "person")
+DEVICE = "Where the networks run; auto takes CUDA where there is one."
 
 
 @click.group(
@@ -52,7 +57,9 @@ Run it again to go on after an interruption, or after photos were added or chang
 )
 @click.option("--segmenter", type=click.Choice(SEGMENTERS), help="What cuts the figure.  [default: rembg]")
 @click.option("--size", type=int, help="Side of the crops in px.  [default: 224]")
-@click.option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True)
+@click.option(
+    "--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True, help=DEVICE
+)
 @click.option("--jobs", type=click.IntRange(1), help="Threads that decode and cut.  [default: one a core]")
 @click.option("--config", metavar="NAME|X.yaml", help="Settings from a preset or a YAML file.")
 @click.option(
@@ -103,7 +110,9 @@ Example:
 """
 )
 @click.argument("cache", type=FOLDER)
-@click.option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True)
+@click.option(
+    "--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True, help=DEVICE
+)
 @click.option("--jobs", type=click.IntRange(1), help="Threads that decode and cut.  [default: one a core]")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON on stdout.")
 def update(cache: Path, device: str, jobs: int | None, as_json: bool) -> None:
@@ -131,12 +140,12 @@ Examples:
     show_default=True,
     help="How far the room gives the class away: 0..1.",
 )
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn.")
 @click.option(
     "--cue", type=click.Choice(CUES), default="room", show_default=True, help="Where --shortcut is planted."
 )
 @click.option("--shuffle-labels", is_flag=True, help="Draw labels that say nothing about the picture.")
-def sample(out: Path, people: int, shortcut: float, seed: int, cue: str, shuffle_labels: bool) -> None:
+def sample(out: Path, people: int, shortcut: float, seed: int, cue: Cue, shuffle_labels: bool) -> None:
     """Draw a labelled data set to OUT/photos, with each photo's exact alpha in OUT/alpha."""
     from preprocess.sample import draw
 
