@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -211,9 +212,7 @@ def _write_index(
     }
     missing, changed = (sum(row["state"] == state for row in made) for state in ("missing", "changed"))
     meta = {
-        "id": " ".join(
-            [c.cache.recipe.digest for c in columns] + [str(c.cache.path.absolute()) for c in columns]
-        ),
+        "id": _page_id(columns),
         "count": len(rows),
         "chunk": CHUNK,
         "originals": any(row["original"] for row in made),
@@ -241,6 +240,12 @@ def _write_index(
         },
         data={"meta": [meta], "rows": list(_scripts(index, len(rows)))},
     )
+
+
+def _page_id(columns: Sequence[Column]) -> str:
+    """What marks are kept under in the browser: the same for every gallery of the same caches."""
+    caches = [(column.cache.recipe.digest, str(column.cache.path.absolute())) for column in columns]
+    return hashlib.sha256(repr(caches).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _scripts(index: dict[str, Any], count: int) -> Iterator[dict[str, Any]]:
