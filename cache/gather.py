@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -14,10 +15,13 @@ import torch
 
 from cache.memory import Mapped
 
-PART_BYTES = 1 << 20
-"""What a thread makes at a time, of f32 image: what stays in a core's cache between two operations.
+PART = 8
+"""Photos that a thread loads at a time."""
 
-It depends on the size of a photo alone, and torch runs in one thread inside a part: so a batch has
+PART_BYTES = 1 << 20
+"""The same for a view, in bytes of f32 image: what stays in a core's cache between two operations.
+
+Both depend on the size of a photo alone, and torch runs in one thread inside a part: so a batch has
 the same bits whatever the number of threads.
 """
 
@@ -37,9 +41,13 @@ def windows(count: int, shift_px: int, flip: bool, rng: torch.Generator) -> torc
     return torch.cat([shifts, flips], 1)
 
 
-def parts(count: int, shape: tuple[int, ...]) -> list[slice]:
-    """A batch of `count` f32 images of this shape, cut into parts."""
-    step = max(1, PART_BYTES // (4 * int(np.prod(shape))))
+def small_parts(count: int, shape: tuple[int, ...]) -> list[slice]:
+    """A batch of `count` f32 images of this shape, cut into parts of about PART_BYTES."""
+    return parts(count, max(1, PART_BYTES // (4 * int(np.prod(shape)))))
+
+
+def parts(count: int, step: int = PART) -> list[slice]:
+    """A batch of `count` images, cut into parts of `step`."""
     return [slice(first, min(first + step, count)) for first in range(0, count, step)]
 
 
@@ -65,13 +73,12 @@ def load(
     read = source.read if isinstance(source, Mapped) else source.numpy().__getitem__
     height, width = source.shape[1:3]
     colours = source.shape[3] if len(source.shape) == 4 else 1
-    scratch = np.empty((2, height, width, colours), np.uint8)
+    scratch = _scratch(height, width, colours)
     lines = out.permute(0, 2, 3, 1)
     patterns = _patterns(scale, width) if scale else None
     for place, (row, (dy, dx, flip)) in enumerate(zip(rows.tolist(), windows.tolist(), strict=True)):
-        pixels = torch.from_numpy(_cut(read(row), dy, dx, flip, scratch))
         image = lines[place]
-        image.copy_(pixels.view(image.shape))
+        image.copy_(_tensor(_cut(read(row), dy, dx, flip, scratch)).view(image.shape))
         if patterns:
             # Whole lines against a repeated pattern: an inner loop over 3 colours takes 6 times as long.
             image = image.view(height, width * colours)
@@ -154,11 +161,28 @@ def _cut(crop: np.ndarray, dy: int, dx: int, flip: int, scratch: np.ndarray) -> 
     return cv2.flip(crop, 1, dst=scratch[1]) if flip else crop
 
 
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    # What is mapped from a file can't be written to, of which torch would warn; nothing here writes.
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
 def _mirror(place: torch.Tensor, size: int) -> torch.Tensor:
     place = place.abs()
     return torch.where(place >= size, 2 * (size - 1) - place, place)
 
 
+_own = threading.local()
+
+
+def _scratch(*shape: int) -> np.ndarray:
+    """Two photos' room, u8 [2 ...], this thread's own and used again: new memory takes longer than a flip."""
+    if getattr(_own, "shape", None) != shape:
+        _own.shape, _own.array = shape, np.empty((2, *shape), np.uint8)
+    array: np.ndarray = _own.array
+    return array
+
+
+@lru_cache
 def _patterns(scale: Scale, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Factor and offset for a whole line of pixels: f32 [w * colours] each."""
     return torch.tensor(scale.factor).repeat(width), torch.tensor(scale.offset).repeat(width)

@@ -147,7 +147,7 @@ def _make(
 ) -> Batch:
     """A batch on the CPU, part by part in the pool's threads."""
     count, (height, width) = len(rows), pixels.rgb.shape[1:3]
-    some = gather.parts(count, (3, height, width))
+    small = gather.small_parts(count, (3, height, width))
     final = buffers.take(count, height, width, 3).permute(0, 3, 1, 2)
     # In between, colour after colour: sums and products with alpha then run over whole planes.
     images = final if job.plain else buffers.take(count, 3, height, width)
@@ -160,18 +160,18 @@ def _make(
             assert pixels.alpha is not None
             gather.load(pixels.alpha, rows[part], windows[part], alpha[part])
 
-    gather.each(pool, load, some)
+    gather.each(pool, load, gather.parts(count))
     if job.plain:
         return Batch(final, alpha, targets, rows)
     shown = images
     if job.view != "full":
         shown = buffers.take(count, 3, height, width)
-        gather.each(pool, lambda part: _take(images, alpha, draw, job.view, part, shown), some)
+        gather.each(pool, lambda part: _take(images, alpha, draw, job.view, part, shown), small)
     batch = Batch(shown, alpha, targets, rows)
     batch = job.augment(batch, rng) if job.augment else batch
     if batch.images.shape != final.shape:
         final = torch.empty_like(batch.images, memory_format=torch.channels_last)
-    gather.each(pool, lambda part: _normalise(batch.images, job.normal, part, final), some)
+    gather.each(pool, lambda part: _normalise(batch.images, job.normal, part, final), small)
     return replace(batch, images=final)
 
 

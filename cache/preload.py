@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from io import FileIO
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 from cache import gather, memory, views
-from cache.format import Cache
+from cache.format import Cache, CacheError
 from cache.memory import Mapped
 from configs import terminal
 from configs.errors import UserError
@@ -196,9 +197,9 @@ def _fill(plan: _Plan, threads: int | None, block: np.ndarray) -> None:
     def copy(first: int) -> int:
         last = min(first + step, len(slots))
         for begin, end, shard, slot in _runs(shards, slots, first, last):
-            for array, source in zip(arrays, plan.cache.shard(shard), strict=False):
-                assert source is not None
-                np.copyto(array[begin:end], source[slot : slot + end - begin])
+            for array, mapped in zip(arrays, plan.cache.shard(shard), strict=False):
+                assert mapped is not None
+                _read_into(array[begin:end], mapped, slot)
         if plan.view != "full":
             _blank(plan, arrays[0][first:last], arrays[1][first:last])
         return last - first
@@ -211,8 +212,27 @@ def _fill(plan: _Plan, threads: int | None, block: np.ndarray) -> None:
             shown.update(count)
 
 
+def _read_into(out: np.ndarray, mapped: np.ndarray, slot: int) -> None:
+    """Copy rows of a mapped file, from `slot` on.
+
+    By read() and not out of the map: the same page cache, but no fault for every few pages, and
+    none of the file's pages are then counted as this process's.
+    """
+    source = mapped.base
+    assert isinstance(source, np.memmap)
+    assert source.filename
+    room = memoryview(out.reshape(-1))  # type: ignore[arg-type]
+    with FileIO(source.filename) as file:
+        file.seek(source.offset + slot * out[0].nbytes)
+        while room:
+            count = file.readinto(room)
+            if not count:
+                raise CacheError(f"{source.filename}: cut short while it was read; see: cache verify")
+            room = room[count:]
+
+
 def _blank(plan: _Plan, rgb: np.ndarray, alpha: np.ndarray) -> None:
-    for part in gather.parts(len(rgb), (3, *plan.cache.size)):
+    for part in gather.small_parts(len(rgb), (3, *plan.cache.size)):
         rgb[part] = views.view_photos(rgb[part], alpha[part], view=plan.view, fill=plan.fill)
 
 

@@ -259,7 +259,7 @@ lines = Path("/proc/self/smaps").read_text().splitlines()
 inside, pss = False, 0
 for line in lines:
     if "-" in line.split(" ")[0]:
-        inside = memory.SHARED_PREFIX in line
+        inside = memory.SHARED_PREFIX in line or sys.argv[1] in line
     elif inside and line.startswith("Pss:"):
         pss += int(line.split()[1]) * 1024
 print(pss, flush=True)
