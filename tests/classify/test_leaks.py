@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from classify.leaks import fingerprints, leaks, nearest, summary
+from cache.likeness import fingerprints, nearest
+from classify.leaks import leaks, summary
 
 
 def scenes(count: int, seed: int = 0, size: int = 96) -> np.ndarray:
