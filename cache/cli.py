@@ -37,19 +37,32 @@ def cli() -> None:
 Examples:
   cache info cache/seg
   cache info cache/seg --json | jq .status
+  cache info cache/seg --page overview
 """
 )
 @click.argument("cache", type=FOLDER)
+@click.option(
+    "--page",
+    type=FOLDER,
+    metavar="OUT",
+    help="Write a page too: distributions, mean faces, brightness, sizes, near-identical photos.",
+)
 @click.option("--json", "as_json", is_flag=True, help="All of it as JSON on stdout.")
-def info(cache: Path, as_json: bool) -> None:
+def info(cache: Path, page: Path | None, as_json: bool) -> None:
     """Show what CACHE holds: records by status and rung, labels, size on the disk, recipe, builds."""
     from cache.info import info as read_info
 
     found = read_info(cache)
+    if page:
+        from cache.overview import write
+
+        found["page"] = str(write(cache, page))
     if as_json:
         terminal.show_json(found)
     else:
         terminal.show(_as_text(found))
+        if page:
+            terminal.show(f"\npage {found['page']}")
 
 
 @cli.command(

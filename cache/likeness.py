@@ -104,7 +104,7 @@ def alike(prints: Fingerprints, *, near_bits: int = NEAR_BITS, like: float = LIK
     for start in range(0, len(parent), 256):
         rows = np.arange(start, min(start + 256, len(parent)))
         bits = _differing(prints, rows, np.arange(rows[-1] + 1))
-        near = (bits <= near_bits) & np.tri(*bits.shape, k=start - 1, dtype=bool)
+        near = (bits <= near_bits) & (np.arange(bits.shape[1]) < rows[:, None])
         for place in np.flatnonzero(near.any(axis=1)):
             others = np.flatnonzero(near[place])
             others = others[np.argsort(bits[place, others], kind="stable")[:MOST]]
