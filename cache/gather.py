@@ -80,9 +80,7 @@ def load(
         image = lines[place]
         image.copy_(_tensor(_cut(read(row), dy, dx, flip, scratch)).view(image.shape))
         if patterns:
-            # Whole lines against a repeated pattern: an inner loop over 3 colours takes 6 times as long.
-            image = image.view(height, width * colours)
-            torch.addcmul(patterns[1], image, patterns[0], out=image)
+            _scale_lines(image, *patterns)
         else:
             image.div_(255)
 
@@ -106,6 +104,14 @@ def rescale(images: torch.Tensor, scale: Scale) -> torch.Tensor:
     """`factor * image + offset` of f32 [b c h w], a new tensor."""
     factor, offset = (images.new_tensor(values)[:, None, None] for values in (scale.factor, scale.offset))
     return torch.addcmul(offset, images, factor)
+
+
+def rescale_into(out: torch.Tensor, images: torch.Tensor, scale: Scale) -> None:
+    """The same on the CPU into f32 [b c h w] that is channels last in memory."""
+    patterns = _patterns(scale, out.shape[3])
+    for image, line in zip(images, out.permute(0, 2, 3, 1), strict=True):
+        line.copy_(image.permute(1, 2, 0))
+        _scale_lines(line, *patterns)
 
 
 @dataclass(frozen=True)
@@ -169,6 +175,13 @@ def _tensor(array: np.ndarray) -> torch.Tensor:
 def _mirror(place: torch.Tensor, size: int) -> torch.Tensor:
     place = place.abs()
     return torch.where(place >= size, 2 * (size - 1) - place, place)
+
+
+def _scale_lines(image: torch.Tensor, factor: torch.Tensor, offset: torch.Tensor) -> None:
+    """Scale a photo [h w c] in place."""
+    # Whole lines against a repeated pattern: an inner loop over 3 colours takes 6 times as long.
+    lines = image.view(image.shape[0], -1)
+    torch.addcmul(offset, lines, factor, out=lines)
 
 
 _own = threading.local()

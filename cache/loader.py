@@ -187,7 +187,7 @@ def _take(
 
 
 def _normalise(images: torch.Tensor, normal: gather.Scale, part: slice, out: torch.Tensor) -> None:
-    out[part] = gather.rescale(images[part], normal)
+    gather.rescale_into(out[part], images[part], normal)
 
 
 def _make_on_device(

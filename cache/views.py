@@ -152,8 +152,8 @@ def decontaminate(images: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     Returns:
         f32 [b 3 h w]; beyond the edge (alpha 0) the colour of the figure nearby.
     """
-    inner = spread(images, _surely(alpha))
-    outer = spread(images, _surely(1 - alpha))
+    known = torch.cat([_cells(images, _surely(alpha)), _cells(images, _surely(1 - alpha))])
+    inner, outer = (_enlarge(cells, images.shape[2:]) for cells in _fill_cells(known).chunk(2))
     # The same formula in another order, a I + (1 - a) ((1 + a) F' - a G'), which is exact where alpha is 1.
     rest = (inner * (1 + alpha)).addcmul_(outer, alpha, value=-1)
     return torch.lerp(rest, images, alpha).clamp_(0, 1)
@@ -178,16 +178,25 @@ def spread(images: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     Returns:
         f32 [b c h w].
     """
-    size = images.shape[2:]
-    cell = max(1, min(size) // GRID)
+    return _enlarge(_fill_cells(_cells(images, weight)), images.shape[2:])
+
+
+def _cells(images: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Means over cells: the weighted colours, and the weight itself, f32 [b c+1 rows columns]."""
+    cell = max(1, min(images.shape[2:]) // GRID)
     parts = (images * weight, weight)
-    levels = [torch.cat([functional.avg_pool2d(part, cell, ceil_mode=True) for part in parts], 1)]
+    return torch.cat([functional.avg_pool2d(part, cell, ceil_mode=True) for part in parts], 1)
+
+
+def _fill_cells(known: torch.Tensor) -> torch.Tensor:
+    """Every cell's colour, from itself as far as it has weight, and for the rest from around it."""
+    levels = [known]
     while max(levels[-1].shape[2:]) > 1:
         levels.append(functional.avg_pool2d(levels[-1], 2, ceil_mode=True))
     filled = levels[-1][:, :-1] / levels[-1][:, -1:].clamp_min(1e-12)
     for level in reversed(levels[:-1]):
         filled = torch.addcmul(level[:, :-1], _enlarge(filled, level.shape[2:]), 1 - level[:, -1:])
-    return _enlarge(filled, size)
+    return filled
 
 
 def soften(images: torch.Tensor) -> torch.Tensor:
