@@ -175,7 +175,7 @@ def against_rembg(quick: bool, width: float) -> list[Row]:
         os.environ["U2NET_HOME"] = folder
         file = Path(folder) / "u2net_form.onnx"
         gmac = u2net_form.save(file, width=width)
-        paths = photos(Path(folder), 6 if quick else 8)
+        paths = photos(Path(folder), 4 if quick else 8)
         segmenter = rembg("cpu", model="u2net_custom", path=str(file))
         from rembg import new_session
 
@@ -188,7 +188,7 @@ def against_rembg(quick: bool, width: float) -> list[Row]:
             **{name: lambda run=run: run(len(paths)) for name, run in bare.items()},  # type: ignore[misc]
         }
         times: dict[str, list[float]] = {name: [] for name in ways}
-        for turn in range(4 if quick else 5):
+        for turn in range(4):
             for name, way in ways.items():
                 start = time.perf_counter()
                 way()
