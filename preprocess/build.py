@@ -6,9 +6,8 @@ import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,20 +17,14 @@ from cache.format import Cache, Recipe
 from cache.format import open as open_cache
 from cache.records import Record
 from cache.writer import Listed, Writer
-from configs import terminal
 from configs.errors import UserError
 from preprocess.photos import Source
 from preprocess.plan import chunked, make_plan
+from preprocess.recipe import VERSION, recipe_of, settings_of
 from preprocess.settings import BuildSettings
 
 if TYPE_CHECKING:  # torch takes seconds to load: only when there is a photo to cut
-    from preprocess.cut import Block, Seconds, Tools
-
-VERSION = 1
-"""Of the pipeline; raised when the same photo and settings give other pixels."""
-
-WEIGHTS = "MTCNN of facenet-pytorch 2.5.3"
-"""The detector's weights; the package is pinned to this version."""
+    from preprocess.cut import Block, Seconds
 
 
 @dataclass(frozen=True)
@@ -61,6 +54,7 @@ def build(
     layout: str = "auto",
     device: str = "auto",
     jobs: int | None = None,
+    engine: str = "local",
 ) -> Summary:
     """Make a cache of photos, or bring it up to date: only what is new or changed is looked at.
 
@@ -70,7 +64,8 @@ def build(
         out: the cache's folder; made where it is missing.
         source, layout: where the photos were listed, for `preprocess update` and the gallery.
         device: "cpu", "cuda", or "auto".
-        jobs: threads for decoding and cutting; None: one a core.
+        jobs: threads for decoding and cutting (of each worker of the engine `ray`); None: one a core.
+        engine: where photos are cut, one of `preprocess.engines.ENGINES`.
 
     Raises:
         UserError: another recipe in `out`, another build at work there, no such device or network,
@@ -78,23 +73,25 @@ def build(
     """
     begin = time.perf_counter()
     seconds: defaultdict[str, float] = defaultdict(float)
-    recipe = _recipe_with_nothing_to_cut(sources, settings, out)
-    tools = None
-    if recipe is None:
-        from preprocess import cut
+    with ExitStack() as stack:
+        recipe = _recipe_with_nothing_to_cut(sources, settings, out)
+        started = None
+        if recipe is None:
+            from preprocess.engines import ENGINES, run
 
-        tools = cut.load_tools(settings, device)
-        recipe = recipe_of(tools)
-        seconds["load"] = time.perf_counter() - begin
-    recipe = replace(
-        recipe, made_with={**recipe.made_with, "source": str(source.resolve()), "layout": layout}
-    )
-    with Writer(out, recipe) as writer:
-        new = _cut_and_commit(sources, tools, writer, seconds, jobs or os.cpu_count() or 1) if tools else 0
-        started = time.perf_counter()
-        listing = [Listed(s.key, s.group, s.labels, s.bytes, s.mtime_ns) for s in sources]
-        cache = writer.finish(listing)
-        seconds["index"] = time.perf_counter() - started
+            started = stack.enter_context(ENGINES[engine](settings, device=device, jobs=jobs))
+            recipe = started.recipe
+            seconds["load"] = time.perf_counter() - begin
+        place = {"source": str(source.resolve()), "layout": layout}
+        recipe = replace(recipe, made_with={**recipe.made_with, **place})
+        writer = stack.enter_context(Writer(out, recipe))
+        new = 0
+        if started:
+            plan = make_plan(sources, writer.cache)
+            new = run(started, plan, writer, label=settings.method, seconds=seconds)
+        indexing = time.perf_counter()
+        cache = writer.finish([Listed(s.key, s.group, s.labels, s.bytes, s.mtime_ns) for s in sources])
+        seconds["index"] = time.perf_counter() - indexing
         seconds["total"] = time.perf_counter() - begin
         summary = summarise(cache, new, seconds)
         if new:
@@ -114,65 +111,6 @@ def _recipe_with_nothing_to_cut(
     if made.identity.get("version") != VERSION or made.made_with.get("settings") != asked:
         return None
     return None if make_plan(sources, cache).chunks else made
-
-
-def _cut_and_commit(
-    sources: Sequence[Source], tools: Tools, writer: Writer, seconds: Seconds, jobs: int
-) -> int:
-    """Cut what is new or changed; commit each chunk while the next is being cut. The number of records."""
-    from preprocess import cut
-
-    plan = make_plan(sources, writer.cache)
-    new = 0
-    blocks = cut.cut_chunks(plan.chunks, tools, plan.known, jobs=jobs)
-    with (
-        terminal.bar(sum(map(len, plan.chunks)), label=tools.settings.method) as bar,
-        ThreadPoolExecutor(1) as committer,
-    ):
-        waiting: Future[str] | None = None
-        for chunk, block in zip(plan.chunks, blocks, strict=True):
-            for stage, spent in block.seconds.items():
-                seconds[stage] += spent
-            started = time.perf_counter()
-            if waiting:
-                waiting.result()
-            seconds["write"] += time.perf_counter() - started
-            waiting = committer.submit(writer.commit, block.records, block.rgb, block.alpha)
-            new += len(block.records)
-            bar.update(len(chunk))
-        if waiting:
-            waiting.result()
-    return new
-
-
-def recipe_of(tools: Tools) -> Recipe:
-    """What determines the pixels (`identity`), and what they were made with."""
-    settings = tools.settings
-    identity: dict[str, object] = {
-        "version": VERSION,
-        "method": settings.method,
-        "size": list(settings.shape),
-        "crop": settings.crop.model_dump(mode="json"),
-    }
-    if tools.networks:
-        identity["detect"] = {**settings.detect.model_dump(mode="json"), "weights": WEIGHTS}
-    if tools.segmenter:
-        identity["segment"] = tools.segmenter.identity
-    made_with: dict[str, object] = {
-        "settings": settings.model_dump(mode="json"),
-        "device": tools.device,
-        "versions": {
-            name: version(name) for name in ("figureground", "torch", "opencv-python-headless", "numpy")
-        },
-    }
-    if tools.segmenter:
-        made_with["segmenter"] = tools.segmenter.made_with
-    return Recipe(identity, made_with)
-
-
-def settings_of(recipe: Recipe) -> BuildSettings:
-    """The settings that a recipe was made from."""
-    return BuildSettings.model_validate(recipe.made_with["settings"])
 
 
 def crops(

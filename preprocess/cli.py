@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 FOLDER = click.Path(path_type=Path)
 METHODS = ("det", "seg", "none")
 SEGMENTERS = ("rembg", "onnx", "grabcut")
+ENGINES = ("local", "ray")
 CUES = ("room", "clothes", "size", "person")
 DEVICE = "Where the networks run; auto takes CUDA where there is one."
 
@@ -39,6 +40,7 @@ Examples:
   preprocess build photos --method det --out cache/det
   preprocess build photos --method seg --segmenter grabcut --out cache/seg
   preprocess build photos --method seg --segmenter onnx --set segment.path=net.onnx --out cache/seg
+  preprocess build photos --method seg --engine ray --out cache/seg
   preprocess build labels.csv --method none --size 256 --out cache/none
 Run it again to go on after an interruption, or after photos were added or changed.
 """
@@ -61,6 +63,13 @@ Run it again to go on after an interruption, or after photos were added or chang
     "--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True, help=DEVICE
 )
 @click.option("--jobs", type=click.IntRange(1), help="Threads that decode and cut.  [default: one a core]")
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="local",
+    show_default=True,
+    help="Cut in this process, or on the Ray cluster at RAY_ADDRESS.",
+)
 @click.option("--config", metavar="NAME|X.yaml", help="Settings from a preset or a YAML file.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="One setting; may be given again."
@@ -75,6 +84,7 @@ def build(
     size: int | None,
     device: str,
     jobs: int | None,
+    engine: str,
     config: str | None,
     overrides: tuple[str, ...],
     as_json: bool,
@@ -100,7 +110,7 @@ def build(
     chosen = settings.load(
         BuildSettings, command="preprocess build", config=config, flags=flags, overrides=overrides
     )
-    _run_build(sources, chosen, out, source, layout, device, jobs, as_json)
+    _run_build(sources, chosen, out, source, layout, device, jobs, engine, as_json)
 
 
 @cli.command(
@@ -114,14 +124,21 @@ Example:
     "--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True, help=DEVICE
 )
 @click.option("--jobs", type=click.IntRange(1), help="Threads that decode and cut.  [default: one a core]")
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="local",
+    show_default=True,
+    help="Cut in this process, or on the Ray cluster at RAY_ADDRESS.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON on stdout.")
-def update(cache: Path, device: str, jobs: int | None, as_json: bool) -> None:
+def update(cache: Path, device: str, jobs: int | None, engine: str, as_json: bool) -> None:
     """Bring CACHE up to date with the photos it was built from, by its own recipe."""
     from preprocess.build import update_arguments
     from preprocess.photos import list_sources
 
     source, layout, settings = update_arguments(cache)
-    _run_build(list_sources(source, layout), settings, cache, source, layout, device, jobs, as_json)
+    _run_build(list_sources(source, layout), settings, cache, source, layout, device, jobs, engine, as_json)
 
 
 @cli.command(
@@ -179,12 +196,14 @@ def gallery(
         terminal.show(str(draw_sheet(caches, sheet, source=source)))
 
 
-def _run_build(sources, settings, out, source, layout, device, jobs, as_json) -> None:  # type: ignore[no-untyped-def]
+def _run_build(sources, settings, out, source, layout, device, jobs, engine, as_json) -> None:  # type: ignore[no-untyped-def]
     from dataclasses import asdict
 
     from preprocess.build import build as run
 
-    summary = run(sources, settings, out, source=source, layout=layout, device=device, jobs=jobs)
+    summary = run(
+        sources, settings, out, source=source, layout=layout, device=device, jobs=jobs, engine=engine
+    )
     if as_json:
         terminal.show_json({"cache": str(out), **asdict(summary)})
         return
