@@ -87,15 +87,19 @@ def train(
 @click.argument("run", type=PATH)
 @click.option("--cache", type=PATH, help="Another cache: all its labelled photos count.")
 @click.option("--out", type=PATH, help="Folder for evaluation.json and confusion.png. [default: in RUN]")
+@click.option("--page", type=PATH, help="Folder for a page: matrix to click, worst mistakes, curves.")
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON on stdout.")
 @DEVICE
-def evaluate(run: Path, cache: Path | None, out: Path | None, as_json: bool, device: str | None) -> None:
+def evaluate(
+    run: Path, cache: Path | None, out: Path | None, page: Path | None, as_json: bool, device: str | None
+) -> None:
     """Score RUN on the validation photos of its split, or on another cache.
 
     \b
     classify evaluate runs/first
     classify evaluate runs/first --cache other_clinic
     classify evaluate runs/first --json > scores.json
+    classify evaluate runs/first --page errors
 
     Prints precision, recall and F1 by class and the confusion matrix; draws the matrix.
     """
@@ -103,12 +107,14 @@ def evaluate(run: Path, cache: Path | None, out: Path | None, as_json: bool, dev
     from classify.evaluate import as_text
     from classify.evaluate import evaluate as score
 
-    answer = score(runs.open(run), cache, device=device or "auto", out=out)
+    answer = score(runs.open(run), cache, device=device or "auto", out=out, page=page)
     if as_json:
         terminal.show_json(answer)
         return
     terminal.show(as_text(answer))
     terminal.show(f"\nscores  {answer['files']['json']}\npicture {answer['files']['picture']}")
+    if page:
+        terminal.show(f"page    {answer['files']['page']}")
 
 
 @cli.command()
@@ -175,6 +181,38 @@ def settings(config: str | None, overrides: tuple[str, ...]) -> None:
     terminal.show(
         yaml.safe_dump(values.model_dump(mode="json"), sort_keys=False, allow_unicode=True).rstrip()
     )
+
+
+@cli.command()
+@click.argument("run", type=PATH)
+@click.option("--cache", type=PATH, help="A cache with alpha to report on. [default: the run's own]")
+@click.option(
+    "--out", type=PATH, required=True, help="The folder of the page, new, empty, or of an older report."
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of whose ground goes where."
+)
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON on stdout.")
+@DEVICE
+def shortcut(run: Path, cache: Path | None, out: Path, seed: int, as_json: bool, device: str | None) -> None:
+    """Report what RUN's model owes to the background, the clothes, the outline.
+
+    \b
+    classify shortcut runs/first --out pages/shortcut
+    classify shortcut runs/first --cache CACHE --out pages/shortcut --json
+
+    Scores the photos that the run's split holds out: whole, in parts, and with figures on other
+    photos' grounds; with 95 % intervals by bootstrap over persons. Stopped, the same command goes on.
+    """
+    from classify import run as runs
+    from classify.shortcut import as_text, report
+
+    result = report(runs.open(run), cache, out, device=device or "auto", seed=seed)
+    if as_json:
+        terminal.show_json(result)
+        return
+    terminal.show(as_text(result))
+    terminal.show(f"\npage   {out / 'index.html'}\nscores {out / 'shortcut.json'}")
 
 
 def main() -> None:
