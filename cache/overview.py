@@ -113,9 +113,7 @@ def _sizes(cache: Cache, records: Sequence[Record]) -> dict[str, Any]:
     common = Counter(f"{record.width} x {record.height}" for record in records if record.width)
     return {
         "sides": charts.histogram(sides, x="longer side of the photo, px", whole=True),
-        "scales": charts.histogram(
-            np.log2(scales), x="doublings: 0 is 1 px of the photo for 1 px of the crop"
-        ),
+        "scales": _powers(charts.histogram(np.log2(scales), x="px of the photo for each px of the crop")),
         "common": common.most_common(8),
         "sized": len(sides),
         "enlarged": int((scales < 1).sum()),

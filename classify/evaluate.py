@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,9 @@ from cache.loader import preload
 from classify import run as runs
 from classify.metrics import scores
 from classify.plots import confusion
-from classify.predict import check_recipe, fit, load
+from classify.predict import Predictor, check_recipe, fit, load
 from classify.run import Run
-from classify.targets import make_targets
+from classify.targets import Targets, make_targets
 from configs.errors import UserError
 from configs.terminal import note, table
 
@@ -27,8 +28,39 @@ NAME_WIDTH = 14
 """Columns of the printed confusion matrix are cut to so many letters."""
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """A run's answers about photos whose classes are known.
+
+    Attributes:
+        cache: where the photos are.
+        own: whether they are the validation photos of the run.
+        rows: i64 [n], their rows in the cache.
+        targets: of all rows of the cache.
+        probabilities: f32 [n c], of the joint classes.
+        predictor: what gave them.
+    """
+
+    cache: Cache
+    own: bool
+    rows: np.ndarray
+    targets: Targets
+    probabilities: np.ndarray
+    predictor: Predictor
+
+    @property
+    def truth(self) -> np.ndarray:
+        """i64 [n], the joint classes."""
+        return np.asarray(self.targets.joint[self.rows])
+
+
 def evaluate(
-    run: Run, other: Path | None = None, *, device: str = "auto", out: Path | None = None
+    run: Run,
+    other: Path | None = None,
+    *,
+    device: str = "auto",
+    out: Path | None = None,
+    page: Path | None = None,
 ) -> dict[str, Any]:
     """Score a run, and write `evaluation.json` and `confusion.png`.
 
@@ -38,14 +70,34 @@ def evaluate(
             validation rows of the run's own. The run's own data found elsewhere count as its own.
         device: to compute on.
         out: folder for the files; None: the run's, or for another cache a folder of its name in it.
+        page: folder for a page of the errors.
 
     Returns:
-        `scores` of the joint class, with `cache`, `rows` (what they are), `heads` (by name, where
-        there are several) and `files`.
+        `scores` of the joint class, with `cache`, `rows` (what they are) and `files`.
 
     Raises:
         UserError: no such cache, or labels that the run doesn't know.
     """
+    done = answers(run, other, device=device)
+    told = scores(torch.from_numpy(done.probabilities), torch.from_numpy(done.truth), run.classes)
+    opened, own = done.cache, done.own
+    folder = out or (run.path if own else run.path / f"evaluation-{opened.path.resolve().name}")
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"json": str(folder / "evaluation.json"), "picture": str(folder / "confusion.png")}
+    answer = {"cache": str(opened.path), "rows": "validation" if own else "all", **told, "files": files}
+    if page:
+        from classify.errors_page import write
+
+        files["page"] = str(write(run, done, answer, page))
+    runs.write_json(folder / "evaluation.json", answer)
+    confusion(
+        told["confusion"], run.classes, folder / "confusion.png", title=f"macro-F1 {told['macro_f1']:.3f}"
+    )
+    return answer
+
+
+def answers(run: Run, other: Path | None = None, *, device: str = "auto") -> Evaluated:
+    """What a run says of the photos to evaluate it on: see `evaluate`."""
     opened = open_for(run, other)
     own = runs.data_hash(opened.table) == run.info["data"]
     targets = make_targets(opened.table, run.settings.targets)
@@ -63,17 +115,7 @@ def evaluate(
         raise UserError(f"{opened.path}: nothing to evaluate: {why}")
     predictor = load(run, device=device)
     crops = preload(opened, rows, device=predictor.device, view=predictor.view, fill=predictor.fill)
-    joint = torch.from_numpy(predictor(fit(crops, predictor.model.size)))
-    told = scores(joint, torch.from_numpy(targets.joint[rows]), run.classes)
-    folder = out or (run.path if own else run.path / f"evaluation-{opened.path.resolve().name}")
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {"json": str(folder / "evaluation.json"), "picture": str(folder / "confusion.png")}
-    answer = {"cache": str(opened.path), "rows": "validation" if own else "all", **told, "files": files}
-    runs.write_json(folder / "evaluation.json", answer)
-    confusion(
-        told["confusion"], run.classes, folder / "confusion.png", title=f"macro-F1 {told['macro_f1']:.3f}"
-    )
-    return answer
+    return Evaluated(opened, own, rows, targets, predictor(fit(crops, predictor.model.size)), predictor)
 
 
 def open_for(run: Run, other: Path | None) -> Cache:
