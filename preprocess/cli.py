@@ -182,9 +182,17 @@ Examples:
 @click.option("--out", type=FOLDER, required=True, help="Folder of the pages.")
 @click.option("--source", type=FOLDER, help="Where the photos are, if they were moved since the build.")
 @click.option("--sheet", type=FOLDER, help="Draw a few of the photos into one PNG, too.")
+@click.option(
+    "--photo", "keys", multiple=True, metavar="KEY", help="A photo of the sheet; may be given again."
+)
 @click.option("--jobs", type=click.IntRange(1), help="Threads that draw.  [default: one a core]")
 def gallery(
-    caches: tuple[Path, ...], out: Path, source: Path | None, sheet: Path | None, jobs: int | None
+    caches: tuple[Path, ...],
+    out: Path,
+    source: Path | None,
+    sheet: Path | None,
+    keys: tuple[str, ...],
+    jobs: int | None,
 ) -> None:
     """Show original and crops of CACHES side by side, on a page to open from the disk."""
     from preprocess.gallery import gallery as write
@@ -193,7 +201,7 @@ def gallery(
     if sheet:
         from preprocess.sheet import sheet as draw_sheet
 
-        terminal.show(str(draw_sheet(caches, sheet, source=source)))
+        terminal.show(str(draw_sheet(caches, sheet, keys=keys, source=source)))
 
 
 def _run_build(sources, settings, out, source, layout, device, jobs, engine, as_json) -> None:  # type: ignore[no-untyped-def]
