@@ -14,19 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from preprocess.cascade import (
-    Networks,
-    Sums,
-    area_means,
-    grid_suppress,
-    integral,
-    judge,
-    load_networks,
-    propose,
-    ranked,
-    spans,
-    suppress,
-)
+from preprocess.area import Sums, area_means, integral, spans, sum_rows
+from preprocess.cascade import Networks, judge, load_networks, propose
+from preprocess.suppress import grid_suppress, places, ranked, suppress
 
 __all__ = ["Face", "Networks", "detect", "load_networks"]
 
@@ -35,6 +25,32 @@ CELL = 12
 
 CAP = 2000
 """The most boxes of one photo that pass on to the next network, the best; it bounds the memory in a crowd."""
+
+
+KEPT_PX = 48
+"""The side that the smallest face keeps when a photo is reduced before anything else: O-Net's input."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much runs at once: a CPU is fastest while it fits its caches, a GPU while it fills the device.
+
+    Attributes:
+        photo_px, canvas_px: of a chunk's photos, and of their largest pyramid levels.
+        level_px: in one run of P-Net.
+        crops: in one run of R-Net (24 px) and of O-Net (48 px).
+    """
+
+    photo_px: int
+    canvas_px: int
+    level_px: int
+    crops: dict[int, int]
+
+
+BUDGETS = {
+    "cpu": Budget(photo_px=1_000_000, canvas_px=300_000, level_px=75_000, crops={24: 64, 48: 16}),
+    "cuda": Budget(photo_px=64_000_000, canvas_px=8_000_000, level_px=8_000_000, crops={24: 8192, 48: 1024}),
+}
 
 
 @dataclass(frozen=True)
@@ -62,18 +78,6 @@ class Plan:
     width: int
     scales: tuple[float, ...]
     sizes: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class Boxes:
-    """Candidates, ordered by photo, then by falling score: boxes f32 [n 4], logits f32 [n], photo i64 [n]."""
-
-    boxes: Tensor
-    logits: Tensor
-    photo: Tensor
-
-    def __getitem__(self, which: Tensor) -> Boxes:
-        return Boxes(self.boxes[which], self.logits[which], self.photo[which])
 
 
 @torch.inference_mode()
@@ -112,7 +116,7 @@ def detect(
 
 
 def _plan(index: int, height: int, width: int, min_face_px: float, factor: float) -> Plan:
-    reduce = max(1, int(min_face_px // 48))
+    reduce = max(1, int(min_face_px // KEPT_PX))
     height, width, min_face_px = height // reduce, width // reduce, min_face_px / reduce
     scale = CELL / min_face_px
     shortest, scales = min(height, width) * scale, []
@@ -125,14 +129,15 @@ def _plan(index: int, height: int, width: int, min_face_px: float, factor: float
 
 def _chunks(plans: list[Plan], device: torch.device) -> Iterator[list[Plan]]:
     """Photos that run together: near in size, so that a common canvas wastes little, and not too many."""
-    most_px = 300_000 if device.type == "cpu" else 8_000_000  # a CPU is fastest while a chunk fits its caches
+    budget = BUDGETS[device.type]
     plans = sorted(plans, key=lambda p: (p.sizes[0], p.height, p.width, p.reduce))
     chunk: list[Plan] = []
     for plan in plans:
         grown = [*chunk, plan]
         canvas = max(p.sizes[0][0] for p in grown) * max(p.sizes[0][1] for p in grown) * len(grown)
         filled = sum(p.sizes[0][0] * p.sizes[0][1] for p in grown)
-        if chunk and (canvas > most_px or canvas > 1.25 * filled):
+        too_much = canvas > budget.canvas_px or sum(p.height * p.width for p in grown) > budget.photo_px
+        if chunk and (too_much or canvas > 1.25 * filled):
             yield chunk
             grown = [plan]
         chunk = grown
@@ -147,32 +152,31 @@ def _cascade(
     factor: float,
     thresholds: tuple[float, float, float],
 ) -> list[list[Face]]:
-    least = [math.log(t / (1 - t)) for t in thresholds]
+    least = [math.log(t / (1 - t)) for t in (min(max(t, 1e-6), 1 - 1e-6) for t in thresholds)]
     sums = _sums(images, plans, networks.device)
+    boxes, photo = _proposals(sums, plans, networks, least[0], factor)
 
-    found = _proposals(sums, plans, networks, least[0])
-    if factor > 0.75:  # below that, boxes of different levels differ too much in area to overlap by 0.7
-        found = found[suppress(found.boxes, found.photo, threshold=0.7, cap=CAP)]
-
-    judged = _crops_judged(sums, found.boxes, found.photo, networks, 24)
-    passed = judged[:, 0] > least[1]
-    boxes, judged, photo = found.boxes[passed], judged[passed], found.photo[passed]
-    order = ranked(photo, judged[:, 0])
-    boxes, judged, photo = boxes[order], judged[order], photo[order]
+    judged = _crops_judged(sums, boxes, photo, networks, 24)
+    which = (judged[:, 0] > least[1]).nonzero()[:, 0]
+    boxes, photo, judged = _ordered(boxes[which], photo[which], judged[which])
     keep = suppress(boxes, photo, threshold=0.7, cap=CAP)
     boxes, photo = _squared(_corrected(boxes[keep], judged[keep, 1:5])), photo[keep]
 
     judged = _crops_judged(sums, boxes, photo, networks, 48)
-    passed = judged[:, 0] > least[2]
     # Of equal scores the reference takes the last: squares beyond the photo's edge can be one crop for O-Net.
-    boxes, judged, photo = boxes[passed].flip(0), judged[passed].flip(0), photo[passed].flip(0)
-    order = ranked(photo, judged[:, 0].sigmoid())
-    boxes, judged, photo = boxes[order], judged[order], photo[order]
+    which = (judged[:, 0] > least[2]).nonzero()[:, 0].flip(0)
+    boxes, photo, judged = _ordered(boxes[which], photo[which], judged[which])
     landmarks = _landmarks(boxes, judged[:, 5:])
     boxes = _corrected(boxes, judged[:, 1:5])
     keep = suppress(boxes, photo, threshold=0.7, cap=CAP, smaller=True)
     rows = torch.cat([judged[:, :1].sigmoid(), boxes, landmarks], 1)[keep]
     return _faces(rows.cpu().numpy(), photo[keep].cpu().numpy(), plans)
+
+
+def _ordered(boxes: Tensor, photo: Tensor, judged: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """All three by photo, then by falling score."""
+    order = ranked(photo, judged[:, 0].sigmoid())
+    return boxes[order], photo[order], judged[order]
 
 
 def _sums(images: Sequence[np.ndarray], plans: list[Plan], device: torch.device) -> Sums:
@@ -184,7 +188,7 @@ def _sums(images: Sequence[np.ndarray], plans: list[Plan], device: torch.device)
             stack = np.stack([images[plan.index] for plan in plans[run[-1] : i]])
             parts.append(integral(torch.from_numpy(stack).to(device), plans[i - 1].reduce).view(-1, 3))
             run.append(i)
-    starts = [start for start, _ in spans([(p.height + 1) * (p.width + 1) for p in plans])]
+    starts = [start for start, _ in spans([sum_rows(p.height) * (p.width + 1) for p in plans])]
     table = torch.tensor(
         [(start, p.height, p.width, p.reduce**2) for start, p in zip(starts, plans, strict=True)],
         device=device,
@@ -193,15 +197,21 @@ def _sums(images: Sequence[np.ndarray], plans: list[Plan], device: torch.device)
     return Sums(cells, table[:, 0], table[:, 1], table[:, 2], table[:, 3].float())
 
 
-def _proposals(sums: Sums, plans: list[Plan], networks: Networks, least: float) -> Boxes:
-    """P-Net's boxes on all levels of all photos, suppressed within their level, corrected and squared."""
+def _proposals(
+    sums: Sums, plans: list[Plan], networks: Networks, least: float, factor: float
+) -> tuple[Tensor, Tensor]:
+    """P-Net's boxes on all levels of all photos, suppressed, corrected and squared; and the photo of each."""
     device, maps, blocks = networks.device, [], []
     for level in range(max(len(plan.scales) for plan in plans)):
         members = [i for i, plan in enumerate(plans) if level < len(plan.scales)]
-        output = _level(sums, plans, members, level, networks)
-        rows, columns = output.shape[1:3]
-        maps.append(output.reshape(-1, 5))
-        blocks += [(rows * columns, columns, i, plans[i].scales[level]) for i in members]
+        most = max(plans[i].sizes[level][0] * plans[i].sizes[level][1] for i in members)
+        step = max(1, BUDGETS[device.type].level_px // most)
+        for start in range(0, len(members), step):
+            part = members[start : start + step]
+            output = _level(sums, plans, part, level, networks)
+            rows, columns = output.shape[1:3]
+            maps.append(output.reshape(-1, 5))
+            blocks += [(rows * columns, columns, i, plans[i].scales[level]) for i in part]
     values = torch.cat(maps)
     which = (values[:, 0] >= least).nonzero()[:, 0]
     starts = torch.tensor([start for start, _ in spans([b[0] for b in blocks])], device=device)
@@ -215,11 +225,14 @@ def _proposals(sums: Sums, plans: list[Plan], networks: Networks, least: float) 
     boxes = torch.cat([((corner + 1) / scales).floor(), ((corner + CELL) / scales).floor()], 1)
     values = values[which]
     keep = grid_suppress(boxes, values[:, 0], which, row, block, int(sum(b[0] for b in blocks)))
-    boxes, values, photo = boxes[keep], values[keep], owner[block[keep]]
-    order = ranked(photo, values[:, 0])
-    boxes, values, photo = boxes[order], values[order], photo[order]
+    boxes, photo, values = _ordered(boxes[keep], owner[block[keep]], values[keep])
+    if factor > 0.75:  # below that, boxes of different levels differ too much in area to overlap by 0.7
+        keep = suppress(boxes, photo, threshold=0.7, cap=CAP)
+    else:
+        keep = places(photo)[1] < CAP
+    boxes, photo, values = boxes[keep], photo[keep], values[keep]
     sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-    return Boxes(_squared(boxes + values[:, 1:5] * sides), values[:, 0], photo)
+    return _squared(boxes + values[:, 1:5] * sides), photo
 
 
 def _level(sums: Sums, plans: list[Plan], members: list[int], level: int, networks: Networks) -> Tensor:
@@ -231,7 +244,8 @@ def _level(sums: Sums, plans: list[Plan], members: list[int], level: int, networ
     window = torch.stack(
         [torch.zeros_like(photo), torch.zeros_like(photo), sums.width[photo], sums.height[photo]], 1
     )
-    images = area_means(sums, photo, window, size[:, 0], size[:, 1])
+    largest = max(h for h, _ in sizes), max(w for _, w in sizes)
+    images = area_means(sums, photo, window, largest, size if mixed else None)
     output = propose(networks.proposal, images, size if mixed else None)
     if mixed:
         cells = (size - 1) // 2 - 4
@@ -253,14 +267,13 @@ def _crops_judged(sums: Sums, boxes: Tensor, photo: Tensor, networks: Networks, 
     outside = (x1 <= x0) | (y1 <= y0)
     window = torch.stack([x0.minimum(width - 1), y0.minimum(height - 1), x1, y1], 1)
     window[:, 2:] = window[:, 2:].maximum(window[:, :2] + 1)
-    first, last = ((window[:, i] * (height + 1) + window[:, i + 1] + sums.start[photo]) for i in (0, 2))
+    first, last = ((window[:, i + 1] * (width + 1) + window[:, i] + sums.start[photo]) for i in (0, 2))
     _, crop = (first * len(sums.cells) + last).unique(return_inverse=True)
     # Squares that are one crop are judged once: the noise of float32 must not choose between them.
-    one = torch.zeros_like(x0).index_copy_(0, crop, torch.arange(len(crop), device=crop.device))[
-        : int(crop.max()) + 1
-    ]
-    out = torch.full_like(one, side)
-    judged = judge(net, area_means(sums, photo[one], window[one], out, out), at_once=512)[crop]
+    one = torch.zeros(int(crop.max()) + 1, dtype=torch.long, device=crop.device)
+    one[crop] = torch.arange(len(crop), device=crop.device)
+    crops = area_means(sums, photo[one], window[one], (side, side))
+    judged = judge(net, crops, at_once=BUDGETS[networks.device.type].crops[side])[crop]
     judged[:, 0].masked_fill_(outside, -torch.inf)
     return judged
 
