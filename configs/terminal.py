@@ -27,7 +27,7 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> int:
     """
     program = command.name or "figureground"
     # OpenMP's threads spin while they wait. Where cores are shared (our decoders, another job), a network
-    # then takes ten times as long; asleep they cost a few microseconds a layer. Read when torch is loaded.
+    # then takes several times as long; asleep they cost microseconds a layer. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         result = command.main(args=arguments, prog_name=program, standalone_mode=False)
