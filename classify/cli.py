@@ -215,6 +215,63 @@ def shortcut(run: Path, cache: Path | None, out: Path, seed: int, as_json: bool,
     terminal.show(f"\npage   {out / 'index.html'}\nscores {out / 'shortcut.json'}")
 
 
+@cli.command()
+@click.argument("predictions", type=PATH, nargs=-1, required=True)
+@click.option("--cache", type=PATH, help="The cache of these photos: for their pictures, and who is right.")
+@click.option("--out", type=PATH, help="Folder for a page with the photos.")
+@click.option("--json", "as_json", is_flag=True, help="The figures as JSON on stdout.")
+def diff(predictions: tuple[Path, ...], cache: Path | None, out: Path | None, as_json: bool) -> None:
+    """Show where two or more files of PREDICTIONS differ, and who is right.
+
+    \b
+    classify diff first.csv second.csv
+    classify diff first.csv second.csv third.csv --cache CACHE --out pages/differences
+
+    Reads what `classify predict` writes; a file with the columns path and prediction will do. Photos that
+    not all files predict are left out.
+    """
+    import cache as caches
+    from classify import differences
+
+    opened = caches.open(cache) if cache else None
+    found = differences.compare(predictions, opened)
+    answer = differences.figures(found)
+    if out:
+        answer["page"] = str(differences.write(found, answer, out, opened))
+    if as_json:
+        terminal.show_json(answer)
+        return
+    terminal.show(differences.as_text(answer))
+    if out:
+        terminal.show(f"\npage {answer['page']}")
+
+
+@cli.command()
+@click.argument("folder", type=PATH)
+@click.option("--page", type=PATH, help="Folder for a page with the curves of all runs.")
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON on stdout.")
+def runs(folder: Path, page: Path | None, as_json: bool) -> None:
+    """List the runs below FOLDER, the best first: their scores, and the settings in which they differ.
+
+    \b
+    classify runs runs
+    classify runs runs --page pages/runs
+    classify runs runs --json | jq '.runs[0].path'
+    """
+    from classify import runs_table
+
+    found = runs_table.find(folder)
+    answer = runs_table.as_values(found)
+    if page:
+        answer["page"] = str(runs_table.write(found, folder, page))
+    if as_json:
+        terminal.show_json(answer)
+        return
+    terminal.show(runs_table.as_text(found))
+    if page:
+        terminal.show(f"\npage {answer['page']}")
+
+
 def main() -> None:
     """The `classify` program."""
     sys.exit(terminal.run(cli))

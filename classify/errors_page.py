@@ -177,6 +177,7 @@ def _tiles(done: Evaluated, rows: np.ndarray, *, heat: bool) -> Iterator[list[np
 def heated(image: np.ndarray, amount: np.ndarray) -> np.ndarray:
     """An image u8 [h w 3] in grey, under a map f32 [h w] of 0 or more, smoothed and in colours."""
     amount = cv2.GaussianBlur(amount.astype(np.float32), (0, 0), max(1.0, image.shape[0] / 40))
+    amount -= amount.min()
     amount = (amount / max(float(np.quantile(amount, 0.995)), 1e-12)).clip(0, 1)
     grey = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
     colours = cv2.applyColorMap((amount * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]

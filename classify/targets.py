@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -200,6 +201,45 @@ def group_names(borders: Sequence[float]) -> tuple[str, ...]:
         else:
             between.append(f"{int(low)}" if high - low == 1 else f"{int(low)}-{int(high) - 1}")
     return (f"<{texts[0]}", *between, f">={texts[-1]}")
+
+
+def labels_of(table: pa.Table, classes: Sequence[str]) -> np.ndarray | None:
+    """The joint class of every row, i64 [n], -1: unknown, where all one has is the joint classes' names.
+
+    Each part of the names must be made of one label: of its values, or of its numbers between borders.
+    None where no label does, or several would.
+    """
+    for parts in ([(name,) for name in classes], [tuple(name.split(NAME_GLUE)) for name in classes]):
+        if len({len(part) for part in parts}) != 1:
+            continue
+        fitting = [
+            [t for name in label_names(table) if (t := _named(table[LABEL + name], set(position)))]
+            for position in zip(*parts, strict=True)
+        ]
+        if all(len(texts) == 1 for texts in fitting):
+            place = {part: number for number, part in enumerate(parts)}
+            rows = zip(*(texts[0] for texts in fitting), strict=True)
+            return np.array([place.get(row, -1) for row in rows], np.int64)
+    return None
+
+
+def _named(values: pa.ChunkedArray, names: set[str]) -> list[str] | None:
+    """Each row's class among these, "" without a value; None where the values make no such classes."""
+    texts = ["" if value is None else _text(value) for value in values.to_pylist()]
+    if not set(texts) - {""} <= names and _numeric(values.type):
+        starts = {re.sub(r"^(<|>=)|(?<=\d)-.*", "", name) for name in names}
+        try:
+            borders = sorted(float(start) for start in starts)
+        except ValueError:
+            return None
+        groups = group_names(borders)
+        if not names <= set(groups):
+            return None
+        numbers = _numbers(values)
+        places = np.searchsorted(borders, numbers, side="right")
+        texts = ["" if np.isnan(n) else groups[p] for n, p in zip(numbers, places, strict=True)]
+    known = set(texts) - {""}
+    return texts if known and known <= names else None
 
 
 def _columns(table: pa.Table, settings: TargetSettings) -> list[str]:

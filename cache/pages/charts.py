@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 WIDTH, HEIGHT = 380, 220
-LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 46
+LEFT, RIGHT, TOP, BOTTOM = 56, 10, 10, 46
 """The margins of the plotting area, px of the view box: room for the numbers at the axes."""
 
 DASHES = ("", "7 4", "2 3")
@@ -137,20 +137,25 @@ def _axes(frame: Frame, x: str, y: str) -> dict[str, Any]:
     return {
         "width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT, "top": TOP, "bottom": bottom,
         "x": x, "y": y,
-        "x_ticks": [(round(frame.x(at), 1), f"{at:g}") for at in ticks(frame.x_low, frame.x_high, 6)],
-        "y_ticks": [(round(frame.y(at), 1), f"{at:g}") for at in ticks(frame.y_low, frame.y_high, 4)],
+        "x_ticks": [(round(frame.x(at), 1), _text(at)) for at in ticks(frame.x_low, frame.x_high, 6)],
+        "y_ticks": [(round(frame.y(at), 1), _text(at)) for at in ticks(frame.y_low, frame.y_high, 5)],
     }  # fmt: skip
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:
-    """Round numbers from low to high, about so many: steps of 1, 2 or 5 times a power of ten."""
+    """Round numbers from low to high, about so many: steps of 1, 2, 2.5 or 5 times a power of ten."""
     rough = (high - low) / most
     if not rough > 0:
         return [low]
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
     return [round(number * step, 12) for number in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _text(number: float) -> str:
+    """A number at an axis, short: 0.25, 2000, 5e-4."""
+    return f"{number:g}" if number == 0 or abs(number) >= 0.001 else f"{number:.1g}".replace("e-0", "e-")
 
 
 def _wide(values: Sequence[float]) -> tuple[float, float]:
