@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cache.records import LABEL, Record, from_table, label_names
+from cache.remote import address_of, fetch
 from cache.tables import merge
 from configs.errors import UserError, did_you_mean
 
@@ -253,10 +254,15 @@ def pixel_hashes(rgb: np.ndarray, alpha: np.ndarray | None) -> list[str]:
 def open(path: str | os.PathLike[str]) -> Cache:
     """Open a cache for reading; the time does not grow with its rows.
 
+    One at an address (`s3://bucket/cache`) is loaded first, as far as it isn't here yet.
+
     Raises:
         CacheError: there is no cache, it is damaged, or it has another format.
     """
-    folder = Path(path)
+    address = address_of(path)
+    folder = fetch(address).folder if address else Path(path)
+    if address and not folder.exists():
+        raise CacheError(f"{address}: no cache there (preprocess build PHOTOS --out {address} makes one)")
     return Cache(folder, read_recipe(folder), read_table(folder))
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from cache.format import Cache, Recipe
 from cache.format import open as open_cache
 from cache.records import Record
+from cache.remote import address_of, fetch
 from cache.writer import Listed, Writer
 from configs.errors import UserError
 from preprocess.photos import Source
@@ -61,7 +62,7 @@ def build(
     Args:
         sources: the photos, all of them: what is missing here leaves the cache.
         settings: all that determines the pixels.
-        out: the cache's folder; made where it is missing.
+        out: the cache's folder, or an fsspec address of it; made where it is missing.
         source, layout: where the photos were listed, for `preprocess update` and the gallery.
         device: "cpu", "cuda", or "auto".
         jobs: threads for decoding and cutting (of each worker of the engine `ray`); None: one a core.
@@ -73,6 +74,9 @@ def build(
     """
     begin = time.perf_counter()
     seconds: defaultdict[str, float] = defaultdict(float)
+    address = address_of(out)
+    mirror = fetch(address) if address else None
+    out = mirror.folder if mirror else out
     with ExitStack() as stack:
         recipe = _recipe_with_nothing_to_cut(sources, settings, out)
         started = None
@@ -82,13 +86,14 @@ def build(
             started = stack.enter_context(ENGINES[engine](settings, device=device, jobs=jobs))
             recipe = started.recipe
             seconds["load"] = time.perf_counter() - begin
-        place = {"source": str(source.resolve()), "layout": layout}
+        place = {"source": address_of(source) or str(source.resolve()), "layout": layout}
         recipe = replace(recipe, made_with={**recipe.made_with, **place})
         writer = stack.enter_context(Writer(out, recipe))
         new = 0
         if started:
             plan = make_plan(sources, writer.cache)
-            new = run(started, plan, writer, label=settings.method, seconds=seconds)
+            push = mirror.push if mirror else None
+            new = run(started, plan, writer, label=settings.method, seconds=seconds, push=push)
         indexing = time.perf_counter()
         cache = writer.finish([Listed(s.key, s.group, s.labels, s.bytes, s.mtime_ns) for s in sources])
         seconds["index"] = time.perf_counter() - indexing
@@ -96,6 +101,8 @@ def build(
         summary = summarise(cache, new, seconds)
         if new:
             writer.log(new=new, records=summary.records, seconds=summary.seconds)
+        if mirror:
+            mirror.finish()
     return summary
 
 

@@ -41,6 +41,7 @@ Examples:
   preprocess build photos --method seg --segmenter grabcut --out cache/seg
   preprocess build photos --method seg --segmenter onnx --set segment.path=net.onnx --out cache/seg
   preprocess build photos --method seg --engine ray --out cache/seg
+  preprocess build s3://bucket/photos --method det --out s3://bucket/cache
   preprocess build labels.csv --method none --size 256 --out cache/none
 Run it again to go on after an interruption, or after photos were added or changed.
 """
@@ -92,7 +93,8 @@ def build(
     """Cut every photo of SOURCE and write them to a cache.
 
     SOURCE is a folder of class folders, a CSV with a `path` column, persons' folders
-    (000001_female_Asian_45/mask1.jpg), or a folder of photos without labels.
+    (000001_female_Asian_45/mask1.jpg), or a folder of photos without labels. SOURCE and the cache may
+    be addresses (s3://bucket/photos, gs://...).
     """
     from preprocess.photos import list_sources
 
@@ -207,16 +209,18 @@ def gallery(
 def _run_build(sources, settings, out, source, layout, device, jobs, engine, as_json) -> None:  # type: ignore[no-untyped-def]
     from dataclasses import asdict
 
+    from cache.remote import address_of
     from preprocess.build import build as run
 
+    shown = address_of(out) or str(out)
     summary = run(
         sources, settings, out, source=source, layout=layout, device=device, jobs=jobs, engine=engine
     )
     if as_json:
-        terminal.show_json({"cache": str(out), **asdict(summary)})
+        terminal.show_json({"cache": shown, **asdict(summary)})
         return
     terminal.note(describe(summary))
-    terminal.show(str(out))
+    terminal.show(shown)
 
 
 def describe(summary) -> str:  # type: ignore[no-untyped-def]

@@ -330,13 +330,35 @@ ENGINES: dict[str, Callable[..., AbstractContextManager[Engine]]] = {"local": lo
 """Each with the keyword-only parameters of `local`."""
 
 
-def run(engine: Engine, plan: Plan, writer: Writer, *, label: str, seconds: defaultdict[str, float]) -> int:
-    """Cut and commit a plan with a bar; adds to `seconds` by stage. The number of records."""
+def run(
+    engine: Engine,
+    plan: Plan,
+    writer: Writer,
+    *,
+    label: str,
+    seconds: defaultdict[str, float],
+    push: Callable[[], None] | None = None,
+) -> int:
+    """Cut and commit a plan with a bar; adds to `seconds` by stage. The number of records.
+
+    Args:
+        push: sends what was committed elsewhere; called beside the cutting, once at a time.
+    """
     new = 0
-    with terminal.bar(sum(map(len, plan.chunks)), label=label) as bar:
+    with (
+        terminal.bar(sum(map(len, plan.chunks)), label=label) as bar,
+        ThreadPoolExecutor(1) as sender,
+    ):
+        sending: Future[None] | None = None
         for done in engine.cut(plan, writer):
             for stage_name, spent in done.seconds.items():
                 seconds[stage_name] += spent
             new += done.records
             bar.update(done.photos)
+            if push and (sending is None or sending.done()):
+                if sending:
+                    sending.result()
+                sending = sender.submit(push)
+        if sending:
+            sending.result()
     return new

@@ -9,17 +9,24 @@ import re
 import struct
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
 from cache.records import Label
+from cache.remote import address_of
 from configs import terminal
 from configs.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from preprocess.remote import RemotePath
+
+Place: TypeAlias = "Path | RemotePath"
 
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 LAYOUTS = ("folders", "csv", "mask18", "flat")
@@ -48,7 +55,7 @@ class Source:
     """
 
     key: str
-    path: Path
+    path: Place
     labels: dict[str, Label]
     group: str | None
     bytes: int
@@ -59,7 +66,8 @@ def list_sources(source: Path, layout: str = "auto") -> list[Source]:
     """All photos of a source, sorted by key.
 
     Args:
-        source: a folder (class folders, persons' folders, or just photos), one photo, or a CSV file.
+        source: a folder (class folders, persons' folders, or just photos), one photo, or a CSV file;
+            or an fsspec address of one (`s3://bucket/photos`).
         layout: one of `LAYOUTS`, or "auto" to recognise it.
 
     Raises:
@@ -67,6 +75,9 @@ def list_sources(source: Path, layout: str = "auto") -> list[Source]:
     """
     if layout not in ("auto", *LAYOUTS):
         raise UserError(f"--layout {layout}: not known{did_you_mean(layout, LAYOUTS)}")
+    address = address_of(source)
+    if address:
+        return _from_address(address, layout)
     if not source.exists():
         raise UserError(f"{source}: no such file or folder")
     if (source / "recipe.json").is_file() and (source / "shards").is_dir():
@@ -82,6 +93,34 @@ def list_sources(source: Path, layout: str = "auto") -> list[Source]:
     found = sorted(_walk(source), key=lambda pair: pair[0])
     if not found:
         raise UserError(f"{source}: no photos in it (looked for {' '.join(SUFFIXES)})")
+    return _read(source, found, layout)
+
+
+def _from_address(address: str, layout: str) -> list[Source]:
+    """`list_sources` of an fsspec address."""
+    from preprocess.remote import RemotePath, files
+
+    if layout == "csv" or (layout == "auto" and address.lower().endswith(".csv")):
+        return _from_csv(RemotePath(address))
+    found = [(key or path.name, path) for key, path in files(address)]
+    if any(key == "recipe.json" for key, _ in found):
+        raise UserError(
+            f"{address} is a cache, not a folder of photos: give the folder that it was built from"
+        )
+    photos = sorted(
+        (pair for pair in found if pair[0].lower().endswith(SUFFIXES) and not _hidden(pair[0])),
+        key=lambda pair: pair[0],
+    )
+    if not photos:
+        raise UserError(f"{address}: no photos in it (looked for {' '.join(SUFFIXES)})")
+    return _read(RemotePath(address), photos, layout)
+
+
+def _hidden(key: str) -> bool:
+    return any(part.startswith(".") for part in key.split("/"))
+
+
+def _read(source: Place, found: Sequence[tuple[str, Place]], layout: str) -> list[Source]:
     layout = recognise([key for key, _ in found]) if layout == "auto" else layout
     read = {"folders": _from_folders, "mask18": _from_mask18, "flat": _from_flat}[layout]
     return _unique(read(source, found))
@@ -119,11 +158,11 @@ def key_of(path: Path) -> str:
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
-def _from_flat(_: Path, found: list[tuple[str, Path]]) -> list[Source]:
+def _from_flat(_: Place, found: Sequence[tuple[str, Place]]) -> list[Source]:
     return [_listed(key, path, {}, None) for key, path in found]
 
 
-def _from_folders(source: Path, found: list[tuple[str, Path]]) -> list[Source]:
+def _from_folders(source: Place, found: Sequence[tuple[str, Place]]) -> list[Source]:
     loose = [key for key, _ in found if "/" not in key]
     if loose:
         raise UserError(
@@ -133,7 +172,7 @@ def _from_folders(source: Path, found: list[tuple[str, Path]]) -> list[Source]:
     return [_listed(key, path, {"class": key.split("/", 1)[0]}, None) for key, path in found]
 
 
-def _from_mask18(source: Path, found: list[tuple[str, Path]]) -> list[Source]:
+def _from_mask18(source: Place, found: Sequence[tuple[str, Place]]) -> list[Source]:
     sources, odd = [], []
     for key, path in found:
         person = _person_of(key)
@@ -160,7 +199,7 @@ def _person_of(key: str) -> re.Match[str] | None:
     return PERSON_FOLDER.fullmatch(parts[-2]) if len(parts) > 1 else None
 
 
-def _from_csv(source: Path) -> list[Source]:
+def _from_csv(source: Place) -> list[Source]:
     """A CSV with a `path` column (relative to the CSV), label columns, and an optional `group` column."""
     try:
         with source.open(newline="", encoding="utf-8-sig") as file:
@@ -202,7 +241,7 @@ def _typed(values: list[str]) -> list[Label]:
     return list(values)
 
 
-def _listed(key: str, path: Path, labels: dict[str, Label], group: str | None) -> Source:
+def _listed(key: str, path: Place, labels: dict[str, Label], group: str | None) -> Source:
     try:
         state = path.stat()
         return Source(key, path, labels, group, state.st_size, state.st_mtime_ns)
