@@ -23,7 +23,7 @@ STEPS = 12
 
 def run(quick: bool, device: str = "cpu") -> list[dict[str, Any]]:
     """One row a preset: photos a second of the bare step (peer) and of the loop (ours)."""
-    cases = [("swin_small_cpu, 96 px, batch 32, figure", {"config": "swin_small_cpu"})]
+    cases = [("swin_small_cpu, 64 px, batch 16, figure", {"config": "swin_small_cpu"})]
     if not quick:
         big = {
             "overrides": ("model.pretrained=false", "batch_size=16" if device == "cpu" else "batch_size=128")
