@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,7 +21,7 @@ import torch
 from cache.loader import Pixels
 from classify import gradients, mixtures
 from classify import run as runs
-from classify.mixtures import MIXED, SHOWN, WITHOUT_ALPHA, Crops
+from classify.mixtures import MIXED, SHOWN, WITHOUT_ALPHA
 from classify.predict import Predictor, fit
 from classify.subject import Subject
 from configs.terminal import bar
@@ -113,12 +114,9 @@ def energies_of(subject: Subject, predictor: Predictor, folder: Path, *, seed: i
     rng = np.random.default_rng([seed, 7])
     places = np.sort(rng.permutation(len(subject.rows))[: gradients.PHOTOS])
 
-    def read(start: int, stop: int) -> tuple[Crops, np.ndarray]:
-        part = places[start:stop]
-        return subject.crops(part), pictures_of(subject, subject.view, part, part)
-
+    shown = pictures_of(subject, subject.view, places, places)
     with bar(len(places), label="gradients") as progress:
-        measured = gradients.measure(predictor, len(places), read, done=progress.update)
+        measured = gradients.measure(predictor, subject.crops(places), shown, done=progress.update)
     measured["places"] = places
     _keep(folder / "gradients.npz", digest, measured)
     return measured
@@ -149,13 +147,9 @@ def _keep(path: Path, digest: str, values: Mapping[str, np.ndarray]) -> None:
 def _kept(path: Path, digest: str) -> dict[str, np.ndarray] | None:
     """What was kept for this digest, or None; a damaged file is as none."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             if str(file["digest"]) != digest:
                 return None
             return {name: file[name] for name in file.files if name != "digest"}
-    except (OSError, ValueError, KeyError, EOFError):
-        return None
-    except Exception as error:  # zipfile's own, where the file was cut short
-        if type(error).__module__ != "zipfile":
-            raise
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

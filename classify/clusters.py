@@ -39,7 +39,8 @@ def features(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Colour and texture of the ground of each crop, f64 [n 11].
 
     Means and deviations of brightness and of two opponent colours (red - green, yellow - blue), edges
-    across and down, mean brightness of the upper, the left and the right third.
+    across and down, mean brightness of the upper, the left and the right third. All are in 0..1, and
+    are compared as they are: scaled to one spread, what is but noise would count as much as colour.
 
     Args:
         rgb: u8 [n h w 3].
@@ -70,12 +71,11 @@ def cluster(values: np.ndarray, *, seed: int = 0) -> Clusters:
     the photos are one cluster.
     """
     n = len(values)
-    scaled = (values - values.mean(0)) / np.maximum(values.std(0), 1e-9) if n else values
     best = Clusters(np.zeros(n, np.int64), 1, -1.0)
     sample = np.random.default_rng(seed).permutation(n)[:LOOKED_AT]
     for count in range(2, min(MOST, n - 1) + 1):
-        of = kmeans(scaled, count, seed=seed)
-        found = silhouette(scaled[sample], of[sample])
+        of = kmeans(values, count, seed=seed)
+        found = silhouette(values[sample], of[sample])
         if found > best.silhouette:
             best = Clusters(of, count, found)
     if best.silhouette < SUBSTANTIAL:

@@ -1,10 +1,12 @@
-"""Where a network looks: the share of its gradient's energy on ground, face, clothes and the rest.
+"""Where a network looks: how much of what it makes of a photo comes from ground, face, clothes and the rest.
 
 For each photo the score of the predicted class (its logit less the mean of the others', summed over
-the heads) is derived by the input; a pixel's energy is the gradient's square, summed over
-the colours (Simonyan et al., "Deep inside convolutional networks", 2014). It needs no attention and no last
-feature map, so any network of timm will do. Read it beside a part's share of the area: a network that looks
-nowhere in particular spreads its energy as the area is spread.
+the heads) is derived by the input. A pixel's share in the score is the gradient times what sets the pixel
+apart from the mean picture of these photos (gradient times input, here with the mean as the baseline; Ancona
+et al., "Towards better understanding of gradient-based attribution methods", ICLR 2018); its energy is the
+square. A ground that is the same in all photos, such as black, has no energy. It needs no attention and
+no last feature map, so any network of timm will do. It is a hint and no proof: read it beside a part's share
+of the area, and trust the mixed views first.
 """
 
 from __future__ import annotations
@@ -23,20 +25,24 @@ PHOTOS = 256
 
 
 def energy(
-    forward: Callable[[torch.Tensor], torch.Tensor], heads: Sequence[int], images: torch.Tensor
+    forward: Callable[[torch.Tensor], torch.Tensor],
+    heads: Sequence[int],
+    images: torch.Tensor,
+    baseline: torch.Tensor,
 ) -> np.ndarray:
-    """The gradient's energy of each pixel, f64 [b h w].
+    """The energy of each pixel, f64 [b h w].
 
     Args:
         forward: images -> logits f32 [b sum(heads)], each photo by itself.
         heads: the number of classes of each head.
         images: f32 [b 3 h w].
+        baseline: f32 [3 h w], the picture that tells nothing.
     """
     images = images.detach().requires_grad_(True)
     with torch.enable_grad():
         score = torch.stack([_margin(part) for part in forward(images).float().split(list(heads), 1)]).sum()
         (gradient,) = torch.autograd.grad(score, images)
-    return gradient.double().square().sum(1).cpu().numpy()
+    return (gradient * (images.detach() - baseline)).double().sum(1).square().cpu().numpy()
 
 
 def shares(energies: np.ndarray, crops: Crops) -> dict[str, np.ndarray]:
@@ -56,30 +62,31 @@ def shares(energies: np.ndarray, crops: Crops) -> dict[str, np.ndarray]:
 
 def measure(
     predictor: Predictor,
-    count: int,
-    read: Callable[[int, int], tuple[Crops, np.ndarray]],
+    crops: Crops,
+    shown: np.ndarray,
     *,
     done: Callable[[int], object] = lambda _: None,
 ) -> dict[str, np.ndarray]:
-    """Shares of the energy, and of the area (`area.NAME`), of `count` photos: f64 [count] by name.
+    """Shares of the energy, and of the area (`area.NAME`), of each photo: f64 [n] by name.
 
     Args:
-        read: (start, stop) -> the crops, and what the network is shown of them, u8 [n h w 3].
+        crops: n crops; with alpha: their parts are told apart by it.
+        shown: u8 [n h w 3], what the network is shown of them.
         done: told how many photos were done.
     """
     heads = [len(names) for names in predictor.heads]
     forward = _front(predictor)
-    out: dict[str, list[np.ndarray]] = {}
+    baseline = torch.from_numpy(shown.mean(0, dtype=np.float64).astype(np.float32) / 255)
+    baseline = baseline.to(predictor.device).permute(2, 0, 1)
+    energies = np.zeros(shown.shape[:3])
     step = max(1, predictor.batch_size // 4)
-    for start in range(0, count, step):
-        crops, shown = read(start, min(start + step, count))
-        images = torch.from_numpy(shown).to(predictor.device).permute(0, 3, 1, 2).float() / 255
-        measured = shares(energy(forward, heads, images), crops)
-        areas = {f"area.{name}": part.mean((1, 2)) for name, part in parts(crops).items()}
-        for name, values in {**measured, **areas}.items():
-            out.setdefault(name, []).append(values)
-        done(len(shown))
-    return {name: np.concatenate(values) for name, values in out.items()}
+    for start in range(0, len(shown), step):
+        part = torch.from_numpy(shown[start : start + step]).to(predictor.device)
+        images = part.permute(0, 3, 1, 2).float() / 255
+        energies[start : start + step] = energy(forward, heads, images, baseline)
+        done(len(part))
+    areas = {f"area.{name}": part.mean((1, 2)) for name, part in parts(crops).items()}
+    return {**shares(energies, crops), **areas}
 
 
 def _front(predictor: Predictor) -> Callable[[torch.Tensor], torch.Tensor]:

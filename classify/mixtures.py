@@ -115,12 +115,13 @@ def parts(crops: Crops) -> dict[str, np.ndarray]:
 def boxes(crops: Crops) -> np.ndarray:
     """u8 [n h w]: 255 in the face's box, or the figure's where no face is known; else 0."""
     out = np.zeros(crops.rgb.shape[:3], np.uint8)
-    height, width = out.shape[1:]
+    height, width = crops.rgb.shape[1:3]
     for i, face in enumerate(crops.faces):
         if not np.isnan(face).any():
             x0, y0, x1, y1 = np.round(face).astype(int)
         elif crops.alpha is not None and (crops.alpha[i] >= 128).any():
-            rows, columns = (np.flatnonzero((crops.alpha[i] >= 128).any(axis)) for axis in (1, 0))
+            figure = crops.alpha[i] >= 128
+            rows, columns = np.flatnonzero(figure.any(1)), np.flatnonzero(figure.any(0))
             x0, y0, x1, y1 = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
         else:
             continue

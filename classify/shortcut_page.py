@@ -232,9 +232,12 @@ def _cases(pictures: _Pictures, answers: Answers) -> list[dict[str, Any]]:
         wrong = right & ~np.isnan(after) & (answers[view].argmax(1) != subject.labels)
         found += [(float(before[p] - after[p]), int(p), view) for p in np.flatnonzero(wrong)]
     found.sort(reverse=True)
-    once = {place: (loss, view) for loss, place, view in reversed(found)}
-    best = sorted(((loss, place, view) for place, (loss, view) in once.items()), reverse=True)[:WORST]
-    return [_case(pictures, answers, place, view) for _, place, view in best]
+    # one case a person: photos of one person look alike, and so do their losses
+    of_person = {int(subject.persons[place]): (place, view) for _, place, view in reversed(found)}
+    best = [
+        (place, view) for _, place, view in found if of_person[int(subject.persons[place])] == (place, view)
+    ]
+    return [_case(pictures, answers, place, view) for place, view in best[:WORST]]
 
 
 def _case(pictures: _Pictures, answers: Answers, place: int, view: str) -> dict[str, Any]:

@@ -34,6 +34,17 @@ def findings(result: Mapping[str, Any]) -> list[Finding]:
         found += [*_ground(result, views), *_clothes(views), *_outline(views), *_group(result)]
     else:
         found += [*_no_alpha(result), *_outline(views)]
+    trained = views.get(result["trained_view"])
+    if trained and not trained["flagged"]:
+        found.append(
+            Finding(
+                "warn",
+                "",
+                f"As it was trained the model is no better than chance ({percent(trained['accuracy'])}): "
+                "what else is said here says little.",
+                "Train longer, or with other settings, until it learns something.",
+            )
+        )
     if not result["held_out"]:
         found.append(
             Finding(

@@ -1,4 +1,4 @@
-"""A made-up cache whose class stands in the ground, in the figure or in the figure's place, and nowhere else."""
+"""A made-up cache whose class stands in the ground or in the figure, and nowhere else."""
 
 from __future__ import annotations
 
