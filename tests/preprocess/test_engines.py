@@ -161,7 +161,9 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(
     assert contents(out) == contents(tmp_path / "local")
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)], ids=["kill", "ctrl-c"]
+)
 def test_the_driver_stopped_the_next_run_goes_on(
     cluster: Any, photos: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
