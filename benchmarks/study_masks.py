@@ -1,6 +1,6 @@
 """Which method serves the real masks best: macro-F1 of none, det and seg with the small Swin, by folds.
 
-    python -m benchmarks.study_masks --out study [--folds 5] [--epochs 30]
+    python -m benchmarks.study_masks --out study [--folds 5] [--epochs 60]
 
 Needs the real photos and the portrait network (FIGUREGROUND_SHARED, or ../shared). Goes on where it stopped.
 """
@@ -45,7 +45,7 @@ def score(cache: Path, run: Path, *, fold: int, folds: int, epochs: int) -> dict
     from classify.cli import cli
 
     if not (run / "evaluation.json").is_file():
-        settings = ["--set", f"fold={fold}", "--set", f"split.folds={folds}", "--set", "augment=[flip]"]
+        settings = ["--set", f"fold={fold}", "--set", f"split.folds={folds}"]
         train = [
             "train",
             str(cache),
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--only", type=int, help="the first so many folds alone")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=60)
     given = parser.parse_args()
     rows = []
     for method in METHODS:
