@@ -17,7 +17,7 @@ def integral(images: Tensor, reduce: int = 1) -> Tensor:
 
     Args:
         images: u8 [n h w 3].
-        reduce: sum blocks of this many px a side first; rows and columns that fill no block are left out.
+        reduce: sum blocks of this many px a side first (at most 128); what fills no block is left out.
 
     Returns:
         i32 [n rows w/reduce+1 3], with `sum_rows(h/reduce)` rows of which the last are without meaning. The
@@ -26,8 +26,7 @@ def integral(images: Tensor, reduce: int = 1) -> Tensor:
     """
     n, h, w = images.shape[0], images.shape[1] // reduce, images.shape[2] // reduce
     if reduce > 1:
-        rows = images[:, : h * reduce].reshape(n, h, reduce, -1).sum(2, dtype=torch.int32)
-        images = rows[:, :, : w * reduce * 3].reshape(n, h, w, reduce, 3).sum(3, dtype=torch.int32)
+        images = _blocks(images[:, : h * reduce, : w * reduce], reduce)
     # Down the columns in blocks of rows: adding whole rows is several times as fast as walking each column.
     blocks = sum_rows(h) // BLOCK
     sums = torch.empty((n, blocks, BLOCK, (w + 1) * 3), dtype=torch.int32, device=images.device)
@@ -38,6 +37,17 @@ def integral(images: Tensor, reduce: int = 1) -> Tensor:
         sums[:, :, row] += sums[:, :, row - 1]
     sums[:, 1:] += sums[:, :-1, -1:].cumsum(1, dtype=torch.int32)
     return pixels
+
+
+def _blocks(images: Tensor, side: int) -> Tensor:
+    """Sums of blocks of pixels: i32 [n h/side w/side 3]. Plain additions, as `sum` crawls over bytes."""
+    rows = images[:, ::side].to(torch.int16)
+    for i in range(1, side):
+        rows += images[:, i::side]
+    sums = rows[:, :, ::side].to(torch.int32)
+    for i in range(1, side):
+        sums += rows[:, :, i::side]
+    return sums
 
 
 def sum_rows(height: int) -> int:

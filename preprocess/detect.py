@@ -116,7 +116,7 @@ def detect(
 
 
 def _plan(index: int, height: int, width: int, min_face_px: float, factor: float) -> Plan:
-    reduce = max(1, int(min_face_px // KEPT_PX))
+    reduce = min(max(1, int(min_face_px // KEPT_PX)), 128)
     height, width, min_face_px = height // reduce, width // reduce, min_face_px / reduce
     scale = CELL / min_face_px
     shortest, scales = min(height, width) * scale, []
