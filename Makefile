@@ -31,7 +31,7 @@ demo: setup
 	@echo "Its scores:    $(DEMO)/run/evaluation.json"
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff format --check .
