@@ -8,11 +8,37 @@ from pydantic import Field
 
 from configs.settings import Chosen, Settings, choice
 from preprocess.crop import CropSettings
-from preprocess.ladder import DetectSettings
 from preprocess.segment import SEGMENTERS
 
 Method = Literal["det", "seg", "none"]
 Side = Annotated[int, Field(ge=16, le=2048)]
+
+
+Rung = Literal["fine", "padded", "enlarged", "rotated", "lower"]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class DetectSettings(Settings):
+    """What counts as a face, and which of several is kept.
+
+    Attributes:
+        min_face: the smallest face looked for, as a share of the photo's shorter side.
+        fine: the same for the pass over photos without such a face.
+        thresholds: the least score at the three networks.
+        lower: the same for the last rung.
+        factor: from one level of the image pyramid to the next.
+        rungs: which steps may be tried after the plain one, in this order.
+        pick: which face: the "prominent" one (size weighted by closeness to the centre), the "largest",
+            the most "central", the most "confident", or "all", the prominent one first.
+    """
+
+    min_face: Share = 0.18
+    fine: Share = 0.05
+    thresholds: tuple[Share, Share, Share] = (0.6, 0.7, 0.7)
+    lower: tuple[Share, Share, Share] = (0.5, 0.5, 0.4)
+    factor: Annotated[float, Field(gt=0.1, lt=0.95)] = 0.709
+    rungs: tuple[Rung, ...] = ("fine", "padded", "enlarged", "rotated", "lower")
+    pick: Literal["prominent", "largest", "central", "confident", "all"] = "prominent"
 
 
 class BuildSettings(Settings):
