@@ -59,7 +59,7 @@ def fingerprints(photos: Iterable[np.ndarray]) -> Fingerprints:
     small = np.stack(shrunk) if shrunk else np.zeros((0, SIDE_PX, SIDE_PX), np.float32)
     basis = _dct_basis()
     low = basis @ small @ basis.T
-    flat = (small - small.mean(axis=(1, 2), keepdims=True)).reshape(len(small), -1)
+    flat = (small - small.mean(axis=(1, 2), keepdims=True)).reshape(len(small), SIDE_PX**2)
     # below this a photo is one plain colour, and what is left of it rounding
     length = np.linalg.norm(flat, axis=1, keepdims=True)
     flat = np.where(length > SIDE_PX, flat / np.maximum(length, 1e-6), 0).astype(np.float32)
@@ -145,7 +145,7 @@ def _dct_basis() -> np.ndarray:
 
 def _bits(low: np.ndarray) -> np.ndarray:
     """f32 [n 8 8] -> u64 [n]: which coefficients are above their median (of all but the mean brightness)."""
-    flat = low.reshape(len(low), -1)
+    flat = low.reshape(len(low), LOW**2)
     above = flat > np.median(flat[:, 1:], axis=1, keepdims=True)
     above[:, 0] = False
     return np.packbits(above, axis=1).view(np.uint64).ravel()

@@ -157,12 +157,13 @@ def names_of(paths: Sequence[Path]) -> list[str]:
 
 
 def truth_of(cache: Cache, keys: Sequence[tuple[str, int]], classes: Sequence[str]) -> np.ndarray | None:
-    """The true class of each photo, i64, -1: unknown; None where no labels of the cache make the classes."""
+    """The true class of each photo, i64, -1: unknown; None where no label of the cache tells any."""
     labels = labels_of(cache.table, classes)
     if labels is None:
         return None
     by_key = dict(zip(_cache_keys(cache), labels, strict=True))
-    return np.array([by_key.get(key, -1) for key in keys], np.int64)
+    truth = np.array([by_key.get(key, -1) for key in keys], np.int64)
+    return truth if (truth >= 0).any() else None
 
 
 def _cache_keys(cache: Cache) -> Iterator[tuple[str, int]]:
@@ -185,7 +186,7 @@ def figures(found: Compared) -> dict[str, Any]:
     """
     truth, predicted = found.truth, found.predicted
     known = np.ones(len(found.keys), bool) if truth is None else truth >= 0
-    right = None if truth is None or not known.any() else predicted[:, known] == truth[known]
+    right = None if truth is None else predicted[:, known] == truth[known]
     files = [_of_file(found, number, known, right) for number in range(len(found.files))]
     pairs = []
     for a, b in combinations(range(len(found.files)), 2):

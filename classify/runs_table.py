@@ -107,11 +107,10 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, names joined by dots."""
     found: dict[str, Any] = {}
     for name, value in values.items():
-        found |= (
-            flat(value, f"{prefix}{name}.")
-            if isinstance(value, dict) and value
-            else {f"{prefix}{name}": value}
-        )
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
     return found
 
 
@@ -167,7 +166,8 @@ def scores_of(lines: Sequence[Line]) -> list[str]:
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
     """Settings' names by their last part, where that is enough to tell them apart."""
-    last = [name.rsplit(".", 1)[-1] for name in names]
+    plain = [name.removesuffix(".name") for name in names]
+    last = [".".join(name.split(".")[1:][-2:]) or name for name in plain]
     taken = {"run", "epoch", *SCORES}
     return {
         name: end if last.count(end) == 1 and end not in taken else name
@@ -178,7 +178,7 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
 def text_of(line: Line, name: str) -> str:
     """A setting's value, short."""
     value = line.settings.get(name)
-    if value is None or value == {}:
+    if value is None:
         return "-"
     if isinstance(value, list):
         return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value) or "-"

@@ -155,7 +155,10 @@ def ticks(low: float, high: float, most: int) -> list[float]:
 
 def _text(number: float) -> str:
     """A number at an axis, short: 0.25, 2000, 5e-4."""
-    return f"{number:g}" if number == 0 or abs(number) >= 0.001 else f"{number:.1g}".replace("e-0", "e-")
+    if number == 0 or abs(number) >= 0.001:
+        return f"{number:g}"
+    digits, power = f"{number:.2e}".split("e")
+    return f"{float(digits):g}e{int(power)}"
 
 
 def _wide(values: Sequence[float]) -> tuple[float, float]:
