@@ -27,7 +27,7 @@ Page.photos = ({ items, tiles, card, facts }) => {
     const item = items[number];
     const picture = item.picture ? el("span", { class: "tiles" }, ...shown(item).map((_, i) => tile(item, i)))
       : el("span", { class: "no-picture" }, "no picture");
-    const open = el("button", { type: "button", class: "open", "aria-label": `Enlarge ${item.key}`, click: () => show(view.indexOf(number)) }, picture);
+    const open = el("button", { type: "button", class: "open", "aria-label": `Enlarge ${item.key}${item.picture ? "" : " (no picture)"}`, click: () => show(view.indexOf(number)) }, picture);
     return el("li", { class: "photo" }, open, ...card(item), el("p", { class: "name" }, item.key));
   }
 
