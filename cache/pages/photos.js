@@ -26,8 +26,8 @@ Page.photos = ({ items, tiles, card, facts }) => {
   function make(number) {
     const item = items[number];
     const picture = item.picture ? el("span", { class: "tiles" }, ...shown(item).map((_, i) => tile(item, i)))
-      : el("span", { class: "no-picture" }, "no picture");
-    const open = el("button", { type: "button", class: "open", "aria-label": `Enlarge ${item.key}${item.picture ? "" : " (no picture)"}`, click: () => show(view.indexOf(number)) }, picture);
+      : el("span", { class: "no-picture" }, "no picture", el("span", { class: "only-heard" }, ` of ${item.key}: enlarge`));
+    const open = el("button", { type: "button", class: "open", "aria-label": item.picture && `Enlarge ${item.key}`, click: () => show(view.indexOf(number)) }, picture);
     return el("li", { class: "photo" }, open, ...card(item), el("p", { class: "name" }, item.key));
   }
 
