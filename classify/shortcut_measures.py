@@ -28,7 +28,8 @@ def measure(
     """All that the report says, as plain JSON values."""
     how = {"rounds": rounds, "seed": seed}
     classes = subject.run.classes
-    scored = [score(subject, view, answers[view], how) for view in answers]
+    # a mixed view of which no photo has a partner has no score: see not_computed
+    scored = [score(subject, view, of, how) for view, of in answers.items() if not np.isnan(of).all()]
     result: dict[str, Any] = {
         "run": str(subject.run.path),
         "cache": str(subject.cache.path),

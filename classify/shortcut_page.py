@@ -44,7 +44,8 @@ LEVELS = {"bad": "shortcut", "warn": "look at this", "good": "good", "note": "no
 def write(folder: Path, subject: Subject, answers: Answers, result: Mapping[str, Any], *, seed: int) -> Path:
     """Write index.html with its pictures into a folder; its path."""
     pictures = _Pictures(folder, subject, seed)
-    views = list(answers)
+    views = [entry["view"] for entry in result["views"]]
+    answers = {view: answers[view] for view in views}
     examples = [_example(pictures, answers, place, views) for place in _spread(subject, answers)]
     return kit.write_page(
         folder,
@@ -228,6 +229,8 @@ def _cases(pictures: _Pictures, answers: Answers) -> list[dict[str, Any]]:
         return [_case(pictures, answers, place, "") for place in order]
     found: list[tuple[float, int, str]] = []
     for view in ("mixed-rand", "mixed-next"):
+        if view not in answers:
+            continue
         after = answers[view][rows, subject.labels]
         wrong = right & ~np.isnan(after) & (answers[view].argmax(1) != subject.labels)
         found += [(float(before[p] - after[p]), int(p), view) for p in np.flatnonzero(wrong)]

@@ -159,6 +159,15 @@ def test_without_alpha_it_says_what_is_missing(fit_on: Callable[..., Run], tmp_p
     assert "BG-gap" in page
 
 
+def test_with_one_person_a_class_there_is_no_gap(fit_on: Callable[..., Run], tmp_path: Path) -> None:
+    result = report(fit_on("ground", "full", persons=6, epochs=2), None, tmp_path / "report")
+    assert result["bg_gap"] is None
+    assert "mixed-same" not in [entry["view"] for entry in result["views"]]
+    assert any(entry["what"].startswith("mixed-same") for entry in result["not_computed"])
+    assert any("BG-gap can't be told" in finding["text"] for finding in result["findings"])
+    assert "NaN" not in (tmp_path / "report/shortcut.json").read_text("utf-8")
+
+
 def test_rows_are_those_that_were_not_trained_on(of_ground: Run, tmp_path: Path) -> None:
     own = choose(of_ground, None)
     assert own.held_out
