@@ -32,7 +32,7 @@ class DetectSettings(Settings):
             the most "central", the most "confident", or "all", the prominent one first.
     """
 
-    min_face: Share = 0.18
+    min_face: Share = 0.26
     fine: Share = 0.05
     thresholds: tuple[Share, Share, Share] = (0.6, 0.7, 0.7)
     lower: tuple[Share, Share, Share] = (0.5, 0.5, 0.4)
