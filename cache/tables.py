@@ -51,12 +51,13 @@ def empty_table() -> pa.Table:
 
 def label_array(values: Sequence[Any]) -> pa.Array:
     """Label values as one column: int64, float64 or string; mixed ones as string; NaN is unknown."""
+    # Not `from_pandas=True`, which does this too: pyarrow then imports pandas, for seconds.
+    known = [None if value is None or value != value else value for value in values]
     try:
-        array = pa.array(values, from_pandas=True)
+        array = pa.array(known)
         return array.cast(_common_type([array.type]))
     except (pa.ArrowException, OverflowError):
-        texts = [None if value is None or value != value else str(value) for value in values]
-        return pa.array(texts, pa.string())
+        return pa.array([None if value is None else str(value) for value in known], pa.string())
 
 
 def _common_type(types: Iterable[pa.DataType]) -> pa.DataType:
