@@ -65,27 +65,31 @@ class View:
 
 
 def padded(width: int, height: int) -> list[View]:
-    """A copy with 30 % more on each side, the edge repeated: for faces that the photo's edge cuts."""
-    x, y = round(0.3 * width), round(0.3 * height)
-    return [View(np.array([[1.0, 0, x], [0, 1, y]]), width + 2 * x, height + 2 * y)]
+    """Copies with 30 % and 60 % more on each side, the edge repeated: for faces cut by the photo's edge."""
+    return [_view(width, height, border=0.3), _view(width, height, border=0.6)]
 
 
 def enlarged(width: int, height: int) -> list[View]:
     """A copy of at least 320 px on the longer side, at least 1.5 times as large: for small files."""
     scale = max(320 / max(width, height), 1.5)
-    return [View(np.array([[scale, 0, 0], [0, scale, 0]]), round(width * scale), round(height * scale))]
+    return [View(scale * np.eye(2, 3), round(width * scale), round(height * scale))]
 
 
 def rotated(width: int, height: int) -> list[View]:
-    """Copies turned by 20 degrees either way, on a canvas that holds all of the photo."""
-    views = []
-    for degrees in (-20, 20):
-        cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-        w, h = round(width * cos + height * abs(sin)), round(width * abs(sin) + height * cos)
-        turn = np.array([[cos, sin], [-sin, cos]])
-        shift = (w / 2, h / 2) - turn @ (width / 2, height / 2)
-        views.append(View(np.column_stack([turn, shift]), w, h))
-    return views
+    """Copies turned by 20 and 40 degrees either way."""
+    return [
+        _view(width, height, degrees=degrees, border=border)
+        for degrees, border in ((-20, 0.0), (20, 0.0), (-40, 0.2), (40, 0.2))
+    ]
+
+
+def _view(width: int, height: int, *, degrees: float = 0, border: float = 0) -> View:
+    """Turned on a canvas that holds all of the photo, and on each side a border, a share of that canvas."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    turn, grow = np.array([[cos, sin], [-sin, cos]]), 1 + 2 * border
+    w, h = np.abs(turn) @ (width, height) * grow
+    shift = np.array([w / 2, h / 2]) - turn @ (width / 2, height / 2)
+    return View(np.column_stack([turn, shift]), round(w), round(h))
 
 
 def plain(width: int, height: int) -> list[View]:
@@ -156,7 +160,9 @@ def _look(
         faces = [view.back(face) for view in own for face in next(seen) if rung == "plain" or in_order(face)]
         if rung != "plain":
             faces = [
-                face for face in faces if well_placed(face, image.shape[1], image.shape[0], settings.min_face)
+                face
+                for face in faces
+                if well_placed(face, image.shape[1], image.shape[0], settings.min_face, rung)
             ]
         result.append(distinct(faces))
     return result
@@ -188,7 +194,7 @@ def in_order(face: Face) -> bool:
     )
 
 
-def well_placed(face: Face, width: int, height: int, min_face: float) -> bool:
+def well_placed(face: Face, width: int, height: int, min_face: float, rung: str) -> bool:
     """Whether a face is as large as it is sure, and lies where a face of this photo can.
 
     What these rules reject was looked at: eyes taken for small faces at the edge of tight photos, and walls,
@@ -199,13 +205,14 @@ def well_placed(face: Face, width: int, height: int, min_face: float) -> bool:
     inside = max(min(x1, width) - max(x0, 0), 0) * max(min(y1, height) - max(y0, 0), 0)
     slack = 0.02 * min(width, height)
     cut = x0 < -slack or y0 < -slack or x1 > width + slack or y1 > height + slack
+    small = side < (min_face if rung in ("fine", "padded") else 0.6)
     return (
         0 < (x0 + x1) / 2 < width
         and 0 < (y0 + y1) / 2 < height
         and inside >= 0.5 * (x1 - x0) * (y1 - y0)
         and 0.5 < (x1 - x0) / (y1 - y0) < 2
-        and (side >= min_face or face.score >= 0.9)
-        and (side >= 0.6 or not cut)
+        and (not small or face.score >= 0.9)
+        and (not cut or side >= (0.6 if face.score >= 0.9 else 0.75))
     )
 
 
