@@ -166,9 +166,16 @@ def serve() -> None:
             {"build": build, "change": change}[work](Path(path), done=say)
             os._exit(0)
         if float(seconds) >= 0:
-            time.sleep(float(seconds))
+            until = time.monotonic() + float(seconds)
+            while time.monotonic() < until and not ended(child):
+                time.sleep(0.0005)
             os.kill(child, signal.SIGKILL)
         say(f"end {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}")
+
+
+def ended(child: int) -> bool:
+    """Whether a child has ended; it stays to be waited for."""
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def say(line: str) -> None:
