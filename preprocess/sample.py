@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -148,9 +149,10 @@ def draw(
         (unfinished / kind).mkdir()
     try:
         pool = Parallel(n_jobs=min(people, jobs or cpu_count()), return_as="generator_unordered")
-        work = pool(delayed(_write)(unfinished, one) for one in planned)
-        for _ in progress(work, label="draw", unit="person", total=people):
-            pass
+        # Closed at once on Ctrl-C: joblib then stops its workers, which else would draw on.
+        with closing(pool(delayed(_write)(unfinished, one) for one in planned)) as work:
+            for _ in progress(work, label="draw", unit="person", total=people):
+                pass
         unfinished.chmod(0o755)
         unfinished.replace(place)
     finally:

@@ -315,20 +315,23 @@ def test_stopped_half_way_it_leaves_nothing(tmp_path: Path) -> None:
         "draw(pathlib.Path(sys.argv[1]), people=500, jobs=2)"
     )
     root = Path(__file__).parents[2]
-    running = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "set")],
-        cwd=root,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(root)},
-    )
+    place = tmp_path / "place"
+    place.mkdir()
+    with (tmp_path / "errors").open("wb") as errors:  # a file: workers that outlive it would hold a pipe open
+        running = subprocess.Popen(
+            [sys.executable, "-c", code, str(place / "set")],
+            cwd=root,
+            stderr=errors,
+            env={**os.environ, "PYTHONPATH": str(root)},
+        )
     try:
-        deadline = time.monotonic() + 60
-        while not list(tmp_path.rglob("*.jpg")) and time.monotonic() < deadline:
+        deadline = time.monotonic() + 120
+        while not list(place.rglob("*.jpg")) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert list(tmp_path.rglob("*.jpg"))
+        assert list(place.rglob("*.jpg"))
         running.send_signal(signal.SIGINT)
-        _, errors = running.communicate(timeout=60)
+        running.wait(timeout=120)
     finally:
         running.kill()
-    assert b"KeyboardInterrupt" in errors
-    assert not list(tmp_path.iterdir())
+    assert b"KeyboardInterrupt" in (tmp_path / "errors").read_bytes()
+    assert not list(place.iterdir())
