@@ -19,8 +19,14 @@ from preprocess.settings import DetectSettings
 Box = tuple[float, float, float, float]
 
 
-AT_ONCE = 32
+AT_ONCE = 8
 """Photos whose copies are held at once: bounds the memory of a rung."""
+
+COPY_PX = 480
+"""The shorter side of what copies are made from; a face that the plain rungs missed needs no finer pixels."""
+
+WASTE = 12
+"""A copy may have so many times the photo's pixels: a strip of 1x5000 px is not turned on a square canvas."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,10 @@ class View:
     def scale(self) -> float:
         """Px of the copy for a px of the photo."""
         return math.hypot(*self.matrix[:, 0])
+
+    def waste(self, image: np.ndarray) -> float:
+        """The copy's pixels for each of the photo's, at equal scale."""
+        return self.width * self.height / (self.scale**2 * image.shape[0] * image.shape[1])
 
     def copy(self, image: np.ndarray) -> np.ndarray:
         """The copy, u8 [h w 3]; beyond the photo its edge is repeated."""
@@ -130,11 +140,11 @@ def find_faces(
     found: list[Found | None] = [None] * len(images)
     for rung in ("plain", *settings.rungs):
         missing = [i for i, each in enumerate(found) if each is None]
-        for start in range(0, len(missing), AT_ONCE):
-            part = missing[start : start + AT_ONCE]
-            for i, faces in zip(
-                part, _look([images[i] for i in part], networks, settings, rung), strict=True
-            ):
+        at_once = max(len(images), 1) if VIEWS[rung] is plain else AT_ONCE
+        for start in range(0, len(missing), at_once):
+            part = missing[start : start + at_once]
+            seen = _look([images[i] for i in part], networks, settings, rung)
+            for i, faces in zip(part, seen, strict=True):
                 if faces:
                     height, width = images[i].shape[:2]
                     found[i] = Found(choose(faces, width, height, settings.pick), rung)
@@ -145,27 +155,39 @@ def _look(
     images: Sequence[np.ndarray], networks: Networks, settings: DetectSettings, rung: str
 ) -> list[list[Face]]:
     """The faces that one rung sees in each photo; below the plain rung only those that look like one."""
+    photos = images if VIEWS[rung] is plain else [_shrunk(image) for image in images]
     copies, sizes, views = [], [], []
-    for image in images:
-        height, width = image.shape[:2]
-        views.append(VIEWS[rung](width, height))
-        least = least_px(settings.fine if rung == "fine" else settings.min_face, image, settings.factor)
-        copies += [view.copy(image) for view in views[-1]]
-        sizes += [least * view.scale for view in views[-1]]
+    for photo in photos:
+        own = [view for view in VIEWS[rung](photo.shape[1], photo.shape[0]) if view.waste(photo) <= WASTE]
+        least = least_px(settings.fine if rung == "fine" else settings.min_face, photo, settings.factor)
+        copies += [view.copy(photo) for view in own]
+        sizes += [least * view.scale for view in own]
+        views.append(own)
     thresholds = settings.lower if rung == "lower" else settings.thresholds
     factor = settings.factor if rung == "plain" else settings.factor**0.5
     seen = iter(detect(copies, networks, min_face_px=sizes, factor=factor, thresholds=thresholds))
     result = []
-    for image, own in zip(images, views, strict=True):
+    for image, photo, own in zip(images, photos, views, strict=True):
+        height, width = photo.shape[:2]
         faces = [view.back(face) for view in own for face in next(seen) if rung == "plain" or in_order(face)]
         if rung != "plain":
-            faces = [
-                face
-                for face in faces
-                if well_placed(face, image.shape[1], image.shape[0], settings.min_face, rung)
-            ]
-        result.append(distinct(faces))
+            faces = [face for face in faces if well_placed(face, width, height, settings.min_face, rung)]
+        result.append([_scaled(face, image.shape[1] / width) for face in distinct(faces)])
     return result
+
+
+def _shrunk(image: np.ndarray) -> np.ndarray:
+    """A photo with no more than `COPY_PX` on its shorter side."""
+    scale = COPY_PX / min(image.shape[:2])
+    if scale >= 1:
+        return image
+    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _scaled(face: Face, scale: float) -> Face:
+    x0, y0, x1, y1 = (v * scale for v in face.box)
+    return Face((x0, y0, x1, y1), face.score, tuple(v * scale for v in face.landmarks))
 
 
 def least_px(share: float, image: np.ndarray, factor: float) -> float:
