@@ -105,7 +105,7 @@ def _in_batches(photos: list[np.ndarray], networks: Networks, size: int = 64) ->
 
 
 def agreement(peer: Sequence[Any], ours: Sequence[Sequence[Face]]) -> float:
-    """The share of photos with equal best boxes (IoU >= 0.95 with a best one of the peer's), or none in both."""
+    """The share of photos with equal best boxes (IoU >= 0.95), or with none on both sides."""
     same = 0
     for (boxes, scores), faces in zip(peer, ours, strict=True):
         if boxes is None or not faces:
